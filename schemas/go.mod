@@ -1,0 +1,3 @@
+module github.com/auditrail/auditrail/schemas
+
+go 1.26.0
