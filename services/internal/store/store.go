@@ -5,6 +5,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -18,6 +19,9 @@ type Config struct {
 	User     string   `name:"clickhouse-user" help:"ClickHouse user." default:"default"`
 	Password string   `name:"clickhouse-password" help:"ClickHouse password. Prefer the environment variable: a flag shows in the process list." default:""`
 }
+
+// identifier is what a database name may look like.
+var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // dialTimeout bounds a connection attempt: long enough for a busy loopback,
 // short enough that a dead engine is noticed at once.

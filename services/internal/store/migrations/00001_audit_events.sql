@@ -1,0 +1,49 @@
+-- +goose Up
+-- One row an event. Rows are written once, by ingest, under an insert
+-- deduplication token that names their Kafka range: see docs/architecture.md.
+CREATE TABLE IF NOT EXISTS audit_events
+(
+    id                   UUID CODEC(ZSTD(1)),
+    audit_enabled_app_id UInt32 CODEC(ZSTD(1)),
+    application_name     LowCardinality(String) CODEC(ZSTD(1)),
+    module_code          LowCardinality(String) CODEC(ZSTD(1)),
+    module_name          LowCardinality(String) CODEC(ZSTD(1)),
+    user_name            String CODEC(ZSTD(1)),
+    user_role            LowCardinality(String) CODEC(ZSTD(1)),
+    user_uuid            String CODEC(ZSTD(1)),
+    customer_uuid        LowCardinality(String) CODEC(ZSTD(1)),
+    client               LowCardinality(String) CODEC(ZSTD(1)),
+    source_ip            IPv6 CODEC(ZSTD(1)),
+    created_date         DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),
+    target_type          LowCardinality(String) CODEC(ZSTD(1)),
+    target_name          String CODEC(ZSTD(1)),
+    action               LowCardinality(String) CODEC(ZSTD(1)),
+    status               LowCardinality(String) CODEC(ZSTD(1)),
+    audit_comment        String CODEC(ZSTD(1)),
+    external_change_link String CODEC(ZSTD(1)),
+    endpoint_type        LowCardinality(String) CODEC(ZSTD(1)),
+    business_unit        LowCardinality(String) CODEC(ZSTD(1)),
+    origin               LowCardinality(String) CODEC(ZSTD(1)),
+    changes              String CODEC(ZSTD(1)),
+    request_id           String CODEC(ZSTD(1)),
+    extra                String CODEC(ZSTD(1)),
+
+    topic_id             UUID CODEC(ZSTD(1)),
+    kafka_partition      UInt32 CODEC(ZSTD(1)),
+    kafka_offset         Int64 CODEC(Delta, ZSTD(1)),
+    appended_at          DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),
+    ingested_at          DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC') CODEC(Delta, ZSTD(1)),
+    retention_days       UInt16 DEFAULT 400 CODEC(ZSTD(1)),
+
+    INDEX by_offset kafka_offset TYPE minmax GRANULARITY 1,
+    INDEX by_ingested_at ingested_at TYPE minmax GRANULARITY 1,
+    INDEX by_id id TYPE bloom_filter(0.01) GRANULARITY 1,
+    INDEX by_user user_uuid TYPE bloom_filter(0.01) GRANULARITY 1,
+    INDEX by_comment audit_comment TYPE text(tokenizer = 'splitByNonAlpha', preprocessor = lower(audit_comment)) GRANULARITY 1,
+    INDEX by_target target_name TYPE text(tokenizer = 'splitByNonAlpha', preprocessor = lower(target_name)) GRANULARITY 1
+)
+ENGINE = MergeTree
+PARTITION BY toYYYYMM(created_date)
+ORDER BY (customer_uuid, created_date, id)
+TTL toDateTime(created_date) + toIntervalDay(retention_days)
+SETTINGS non_replicated_deduplication_window = 100000, ttl_only_drop_parts = 0;

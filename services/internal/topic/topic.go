@@ -1,0 +1,161 @@
+// Package topic knows the Kafka topics: their names, how they must be
+// configured, how they are made and checked.
+package topic
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/auditrail/auditrail/pkg/audit"
+)
+
+// DeadLetter takes every record that breaks a rule of the contract: the
+// original bytes as value, reason and source position in headers.
+const DeadLetter = "audit.dead-letter.v1"
+
+// EventsPattern matches every event topic, as a regular expression.
+const EventsPattern = `^audit\.events\.[a-z][a-z0-9]*\.v1$`
+
+const (
+	// maxMessageBytes is the largest batch an event topic takes. It is well
+	// above audit.MaxRecordBytes, so that an oversized record arrives, is
+	// dead-lettered and seen, instead of failing in its producer unseen.
+	maxMessageBytes = 1 << 20
+	// deadLetterFactor makes room for a dead letter's headers.
+	deadLetterFactor = 2
+)
+
+// Config is the module registry. Its tags are flags; see auditrail --help.
+type Config struct {
+	Modules     []string      `help:"Codes of the modules that may emit: each gets the topic audit.events.<code>.v1." default:"ADMIN,AM,API,BILL,CERT,CI,CM,CS,EDR,FIM,MDM,PC,PM,RM,SCA,SSO,TAG,TM,UM,VM,VMDR,WAS" sep:","`
+	Partitions  int32         `help:"Partitions of a new event topic. Existing topics keep theirs." default:"2"`
+	Replication int16         `help:"Replicas of a new topic; -1 takes the broker's default." default:"-1"`
+	Retention   time.Duration `name:"topic-retention" help:"How long Kafka keeps records. Ingest must never be away for longer." default:"168h"`
+}
+
+var moduleCode = regexp.MustCompile(`^[A-Z][A-Z0-9]{0,31}$`)
+
+// Validate names the first wrong value.
+func (c Config) Validate() error {
+	for _, m := range c.Modules {
+		if !moduleCode.MatchString(m) {
+			return fmt.Errorf("--modules: %q is not a module code: 1 to 32 upper-case letters and digits, a letter first", m)
+		}
+	}
+	if c.Partitions < 1 {
+		return fmt.Errorf("--partitions must be at least 1, not %d", c.Partitions)
+	}
+	if c.Retention <= 0 {
+		return fmt.Errorf("--topic-retention must be above 0, not %s", c.Retention)
+	}
+	return nil
+}
+
+// Spec is a topic as it must be.
+type Spec struct {
+	Name        string
+	Partitions  int32
+	Replication int16
+	Config      map[string]string
+}
+
+// Specs lists the topics of the registry: one a module, and the dead letters.
+func (c Config) Specs() []Spec {
+	base := func(name string, maxBytes int) Spec {
+		return Spec{Name: name, Partitions: c.Partitions, Replication: c.Replication, Config: map[string]string{
+			"cleanup.policy": "delete",
+			// The broker's clock is the one that ages and watermarks rely on.
+			"message.timestamp.type": "LogAppendTime",
+			"max.message.bytes":      strconv.Itoa(maxBytes),
+			"retention.ms":           strconv.FormatInt(c.Retention.Milliseconds(), 10),
+		}}
+	}
+	specs := make([]Spec, 0, len(c.Modules)+1)
+	for _, m := range c.Modules {
+		specs = append(specs, base(audit.Topic(m), maxMessageBytes))
+	}
+	dead := base(DeadLetter, deadLetterFactor*maxMessageBytes)
+	dead.Partitions = 1
+	return append(specs, dead)
+}
+
+// Ensure creates the topics that are missing and returns their names. Safe to
+// repeat, and safe when two run at once.
+func Ensure(ctx context.Context, adm *kadm.Client, specs []Spec) ([]string, error) {
+	have, err := adm.ListTopics(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list topics: %w", err)
+	}
+	var created []string
+	for _, s := range specs {
+		if have.Has(s.Name) {
+			continue
+		}
+		cfg := make(map[string]*string, len(s.Config))
+		for k, v := range s.Config {
+			cfg[k] = &v
+		}
+		_, err := adm.CreateTopic(ctx, s.Partitions, s.Replication, cfg, s.Name)
+		switch {
+		case errors.Is(err, kerr.TopicAlreadyExists): // another migrate was faster
+		case err != nil:
+			return created, fmt.Errorf("create topic %s: %w", s.Name, err)
+		default:
+			created = append(created, s.Name)
+		}
+	}
+	return created, nil
+}
+
+// critical are the settings that correctness rests on; the rest are the
+// operator's to tune.
+var critical = []string{"cleanup.policy", "message.timestamp.type"}
+
+// Check reports what is missing or configured such that events could be lost
+// or misdated, in one sentence that says what to run.
+func Check(ctx context.Context, adm *kadm.Client, specs []Spec) error {
+	have, err := adm.ListTopics(ctx)
+	if err != nil {
+		return fmt.Errorf("list topics: %w", err)
+	}
+	var missing, names []string
+	for _, s := range specs {
+		if have.Has(s.Name) {
+			names = append(names, s.Name)
+		} else {
+			missing = append(missing, s.Name)
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("topics are missing (%s): run auditrail migrate", strings.Join(missing, ", "))
+	}
+	configs, err := adm.DescribeTopicConfigs(ctx, names...)
+	if err != nil {
+		return fmt.Errorf("describe topics: %w", err)
+	}
+	var wrong []string
+	for _, s := range specs {
+		rc, err := configs.On(s.Name, nil)
+		if err != nil {
+			return fmt.Errorf("describe topic %s: %w", s.Name, err)
+		}
+		for _, c := range rc.Configs {
+			if slices.Contains(critical, c.Key) && c.MaybeValue() != s.Config[c.Key] {
+				wrong = append(wrong, fmt.Sprintf("%s has %s=%s, must be %s", s.Name, c.Key, c.MaybeValue(), s.Config[c.Key]))
+			}
+		}
+	}
+	if len(wrong) > 0 {
+		return fmt.Errorf("topics are configured wrongly; alter them: %s", strings.Join(wrong, "; "))
+	}
+	return nil
+}
