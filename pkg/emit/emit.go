@@ -1,0 +1,238 @@
+// Package emit sends audit events from a product module to Auditrail.
+//
+// Emit takes well under a microsecond, never blocks and never loses what it
+// accepted without saying so: events wait in bounded memory while the brokers
+// are away, are stored once however often they are sent, and what can not be
+// delivered is handed to Config.OnError and counted.
+//
+//	emitter, err := emit.New(emit.Config{Brokers: []string{"kafka:9092"}})
+//	...
+//	defer emitter.Close(ctx)
+//	err = emitter.Emit(audit.Event{ModuleCode: "PM", ...})
+//
+// Modules should accept a Sink, so that their tests can use emittest.Recorder.
+package emit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+
+	"github.com/auditrail/auditrail/pkg/audit"
+)
+
+// Sink takes events. Emitter and emittest.Recorder are sinks.
+type Sink interface {
+	// Emit takes one event and keeps nothing of it after it returns. It never
+	// blocks and is safe for concurrent use. An event without an id gets one.
+	// It fails with audit.Problems when the event is invalid, with
+	// ErrBufferFull when too much waits, and with ErrClosed after Close. Nil
+	// means that the event will be delivered or reported as failed.
+	Emit(e audit.Event) error
+}
+
+// Errors of Emit.
+var (
+	ErrBufferFull = errors.New("emit buffer is full")
+	ErrClosed     = errors.New("emitter is closed")
+)
+
+// UndeliveredError is what Flush and Close return when events are left.
+type UndeliveredError struct {
+	Events int64 // how many were not delivered
+	Err    error // why there was no more time
+}
+
+func (e *UndeliveredError) Error() string {
+	return fmt.Sprintf("%d audit events not delivered: %v", e.Events, e.Err)
+}
+
+func (e *UndeliveredError) Unwrap() error { return e.Err }
+
+// Emitter sends events to Kafka: one record an event, on the topic of its
+// module, keyed by customer, so that the events of one customer and module
+// stay in order. Safe for concurrent use. Close it.
+type Emitter struct {
+	cfg    Config
+	client *kgo.Client
+
+	eventsFull, bytesFull error // ErrBufferFull with the limit that was met
+
+	topics topicNames
+	parcel sync.Pool // of *parcel
+
+	// mu is held for reading while an event enters the client, so that none
+	// enters once Close has set closed.
+	mu     sync.RWMutex
+	closed bool
+	idle   chan struct{} // gets a value when the last event leaves the buffer
+
+	closeOnce sync.Once
+	closeErr  error
+
+	count counters
+}
+
+var _ Sink = (*Emitter)(nil)
+
+// New makes an emitter. It fails on a bad config only: the brokers need not be
+// there yet.
+func New(cfg Config) (*Emitter, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	cfg.Logger = sampled(cfg.Logger)
+	client, err := cfg.client()
+	if err != nil {
+		return nil, err
+	}
+	em := &Emitter{
+		cfg:    cfg,
+		client: client,
+		idle:   make(chan struct{}, 1),
+		eventsFull: fmt.Errorf("%w: %d events wait for the brokers (Config.MaxBufferedEvents): are they reachable?",
+			ErrBufferFull, cfg.MaxBufferedEvents),
+		bytesFull: fmt.Errorf("%w: %d bytes of events wait for the brokers (Config.MaxBufferedBytes): are they reachable?",
+			ErrBufferFull, cfg.MaxBufferedBytes),
+	}
+	em.parcel.New = func() any { return newParcel(em) }
+	return em, nil
+}
+
+// Emit implements Sink.
+func (em *Emitter) Emit(e audit.Event) error {
+	p := em.parcel.Get().(*parcel)
+	now := time.Now()
+	if err := p.pack(&e, now); err != nil {
+		em.count.invalid.Add(1)
+		em.parcel.Put(p)
+		return err
+	}
+	em.mu.RLock()
+	err := em.admit(p)
+	if err == nil {
+		em.client.TryProduce(context.Background(), &p.record, p.promise)
+	}
+	em.mu.RUnlock()
+	if err != nil {
+		em.parcel.Put(p)
+	}
+	return err
+}
+
+// admit takes the parcel's place in the buffer. mu is held for reading.
+func (em *Emitter) admit(p *parcel) error {
+	if em.closed {
+		return ErrClosed
+	}
+	p.size = p.memory()
+	if em.count.bufferedEvents.Add(1) > int64(em.cfg.MaxBufferedEvents) {
+		em.count.bufferedEvents.Add(-1)
+		em.count.bufferFull.Add(1)
+		return em.eventsFull
+	}
+	if em.count.bufferedBytes.Add(p.size) > int64(em.cfg.MaxBufferedBytes) {
+		em.count.bufferedBytes.Add(-p.size)
+		em.count.bufferedEvents.Add(-1)
+		em.count.bufferFull.Add(1)
+		return em.bytesFull
+	}
+	em.count.emitted.Add(1)
+	return nil
+}
+
+// leave gives the place in the buffer back.
+func (em *Emitter) leave(size int64) {
+	em.count.bufferedBytes.Add(-size)
+	if em.count.bufferedEvents.Add(-1) == 0 {
+		em.wake()
+	}
+}
+
+// wake lets Close look again.
+func (em *Emitter) wake() {
+	select {
+	case em.idle <- struct{}{}:
+	default:
+	}
+}
+
+// finished is told the fate of one parcel, by the client's one goroutine that
+// delivers results.
+func (em *Emitter) finished(p *parcel, err error) {
+	if err == nil {
+		em.count.delivered.Add(1)
+		em.leave(p.size)
+		p.recycle()
+		em.parcel.Put(p)
+		return
+	}
+	// The place is free before OnError runs, which may emit the event again;
+	// Close waits for both.
+	em.count.reporting.Add(1)
+	em.count.failed.Add(1)
+	em.leave(p.size)
+	em.report(p, explain(p.record.Topic, err))
+	em.count.reporting.Add(-1)
+	em.wake()
+}
+
+// report hands an undelivered event to OnError.
+func (em *Emitter) report(p *parcel, err error) {
+	topic := zap.String("topic", p.record.Topic)
+	em.cfg.Logger.Error("audit event not delivered", topic, zap.Error(err))
+	if em.cfg.OnError == nil {
+		return
+	}
+	// The parcel is not used again, so the event may point into its bytes.
+	var e audit.Event
+	if derr := audit.Decode(p.record.Value, &e); derr != nil {
+		em.cfg.Logger.Error("undelivered audit event not readable", topic, zap.Error(derr))
+		return
+	}
+	em.cfg.OnError(e, err)
+}
+
+// Flush waits until every event emitted so far is delivered or given up. When
+// ctx ends first it returns an *UndeliveredError with how many still wait;
+// they go on waiting.
+func (em *Emitter) Flush(ctx context.Context) error {
+	if err := em.client.Flush(ctx); err != nil {
+		return fmt.Errorf("flush emitter: %w", &UndeliveredError{Events: em.count.bufferedEvents.Load(), Err: err})
+	}
+	return nil
+}
+
+// Close refuses new events, delivers those that wait and closes the
+// connections. When ctx ends first, the rest is given up: OnError gets each
+// such event and the error is an *UndeliveredError with their number. An event
+// that was sent but not acknowledged is among them, and may be stored. A
+// second Close waits for the first and returns the same.
+func (em *Emitter) Close(ctx context.Context) error {
+	em.closeOnce.Do(func() { em.closeErr = em.close(ctx) })
+	return em.closeErr
+}
+
+func (em *Emitter) close(ctx context.Context) error {
+	em.mu.Lock()
+	em.closed = true
+	em.mu.Unlock()
+
+	cause := em.client.Flush(ctx)
+	failed := em.count.failed.Load()
+	em.client.Close()
+	// The client hands out the last results on a goroutine of its own.
+	for em.count.bufferedEvents.Load() > 0 || em.count.reporting.Load() > 0 {
+		<-em.idle
+	}
+	if n := em.count.failed.Load() - failed; n > 0 {
+		return fmt.Errorf("close emitter: %w", &UndeliveredError{Events: n, Err: cause})
+	}
+	return nil
+}
