@@ -1,0 +1,200 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/auditrail/auditrail/services/internal/problem"
+	"github.com/auditrail/auditrail/services/internal/sqlgen"
+	"github.com/auditrail/auditrail/services/internal/store"
+)
+
+const (
+	// timeoutGrace is how much longer than its limit a statement is waited
+	// for: ClickHouse looks at the clock between blocks.
+	timeoutGrace = 2 * time.Second
+	// retryAfter is when a client should try again while ClickHouse is away.
+	retryAfter = 5 * time.Second
+	// maxResult bounds a statement's result, in bytes: 200 records of the
+	// largest size, and room.
+	maxResult = 128 << 20
+)
+
+var (
+	// errClientGone says that the client hung up: nobody is left to answer.
+	errClientGone = errors.New("client gone")
+	// errSlow cancels a statement that outlived its limit and the grace.
+	errSlow = errors.New("statement outlived its time limit")
+	// errScan marks a result that does not fit its destination: our fault.
+	errScan = errors.New("scan")
+)
+
+// engine runs statements on ClickHouse within the configured limits. Safe for
+// concurrent use.
+type engine struct {
+	conn    driver.Conn
+	cfg     Config
+	slots   chan struct{} // one token a request that uses ClickHouse
+	metrics *metrics
+}
+
+func openEngine(cfg Config, m *metrics) (*engine, error) {
+	opts := cfg.Store.Options()
+	// Two statements a request, and one connection for readiness.
+	opts.MaxOpenConns = 2*cfg.Concurrency + 1
+	opts.MaxIdleConns = opts.MaxOpenConns
+	conn, err := clickhouse.Open(opts)
+	if err != nil {
+		return nil, fmt.Errorf("clickhouse %v: %w", cfg.Store.Addr, err)
+	}
+	return &engine{conn: conn, cfg: cfg, slots: make(chan struct{}, cfg.Concurrency), metrics: m}, nil
+}
+
+func (e *engine) close() error { return e.conn.Close() }
+
+// ready is the readiness check: ClickHouse answers and has our tables.
+func (e *engine) ready(ctx context.Context) error {
+	if err := e.conn.Ping(ctx); err != nil {
+		return err
+	}
+	return store.CheckSchema(ctx, e.conn)
+}
+
+// enter waits for the request's turn to use ClickHouse. The caller calls
+// leave once its statements have ended. The error is a problem that names the
+// limit, or errClientGone.
+func (e *engine) enter(ctx context.Context) (leave func(), err error) {
+	leave = func() { <-e.slots }
+	select {
+	case e.slots <- struct{}{}:
+		return leave, nil
+	default:
+	}
+	e.metrics.waiting.Inc()
+	defer e.metrics.waiting.Dec()
+	timer := time.NewTimer(e.cfg.QueueWait)
+	defer timer.Stop()
+	select {
+	case e.slots <- struct{}{}:
+		return leave, nil
+	case <-ctx.Done():
+		return nil, errClientGone
+	case <-timer.C:
+		return nil, &problem.Error{
+			Kind: problem.KindUnavailable,
+			Detail: fmt.Sprintf("%d searches are running already and none ended within %s (--query-concurrency, --query-queue-wait). Try again shortly.",
+				e.cfg.Concurrency, e.cfg.QueueWait),
+			RetryAfter: retryAfter,
+		}
+	}
+}
+
+// query runs a statement and hands every row to each, in order. name is the
+// metric label. Errors are problems, or errClientGone when ctx ended; the
+// statement is then killed in ClickHouse.
+func (e *engine) query(ctx context.Context, name string, stmt sqlgen.Statement, each func(driver.Rows) error) error {
+	start := time.Now()
+	defer func() { e.metrics.engine.WithLabelValues(name).Observe(time.Since(start).Seconds()) }()
+	// Not a deadline: clickhouse-go would turn it into a looser
+	// max_execution_time than ours.
+	run, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	timer := time.AfterFunc(e.cfg.Timeout+timeoutGrace, func() { cancel(errSlow) })
+	defer timer.Stop()
+	if err := e.stream(run, stmt, each); err != nil {
+		if ctx.Err() != nil {
+			return errClientGone
+		}
+		if errors.Is(context.Cause(run), errSlow) {
+			err = fmt.Errorf("%w: %w", errSlow, err)
+		}
+		return e.explain(err)
+	}
+	return nil
+}
+
+func (e *engine) stream(ctx context.Context, stmt sqlgen.Statement, each func(driver.Rows) error) error {
+	ctx = clickhouse.Context(ctx,
+		clickhouse.WithParameters(stmt.Params()),
+		clickhouse.WithSettings(e.settings()))
+	rows, err := e.conn.Query(ctx, stmt.SQL())
+	if err != nil {
+		return err
+	}
+	for rows.Next() {
+		if err := each(rows); err != nil {
+			_ = rows.Close() // the row's error is the one to tell
+			return fmt.Errorf("%w: %w", errScan, err)
+		}
+	}
+	return errors.Join(rows.Err(), rows.Close())
+}
+
+// settings are the limits of one statement. Overflow throws: a part of an
+// answer must never pass for the whole.
+func (e *engine) settings() clickhouse.Settings {
+	return clickhouse.Settings{
+		"max_execution_time":    strconv.FormatFloat(e.cfg.Timeout.Seconds(), 'f', -1, 64),
+		"timeout_overflow_mode": "throw",
+		"max_memory_usage":      int64(e.cfg.Memory),
+		"max_result_bytes":      maxResult,
+		"result_overflow_mode":  "throw",
+	}
+}
+
+// ClickHouse's error codes that we tell apart.
+const (
+	codeTooManyRows    = 158
+	codeTimeout        = 159
+	codeTooManyQueries = 202
+	codeTooSlow        = 160
+	codeMemory         = 241
+	codeTooManyBytes   = 307
+	codeCancelled      = 394
+	codeTooLargeResult = 396
+)
+
+// explain turns a failure into a problem and counts it by reason.
+func (e *engine) explain(err error) error {
+	var label string
+	var p *problem.Error
+	ex, isException := errors.AsType[*clickhouse.Exception](err)
+	switch {
+	case errors.Is(err, errScan):
+		label, p = "scan", problem.From(err)
+	case errors.Is(err, errSlow), isException && (ex.Code == codeTimeout || ex.Code == codeTooSlow):
+		label, p = "timeout", tooBroad("took longer than the limit of "+e.cfg.Timeout.String()+" (--query-timeout)")
+	case isException && ex.Code == codeMemory:
+		label, p = "memory", tooBroad("needed more memory than the limit of "+e.cfg.Memory.String()+" (--query-memory)")
+	case isException && (ex.Code == codeTooLargeResult || ex.Code == codeTooManyRows || ex.Code == codeTooManyBytes):
+		label, p = "size", tooBroad("found more data than fits one answer ("+Bytes(maxResult).String()+"); ask for a smaller page too")
+	case isException && (ex.Code == codeTooManyQueries || ex.Code == codeCancelled):
+		label, p = "busy", problem.New(problem.KindUnavailable, "The store is busy. Try again shortly.")
+		p.RetryAfter = retryAfter
+	case isException:
+		label, p = "other", problem.From(err)
+	default:
+		label, p = "away", problem.New(problem.KindUnavailable, "The store cannot be reached. Try again shortly.")
+		p.RetryAfter = retryAfter
+	}
+	p.Cause = err
+	e.metrics.errors.WithLabelValues(label).Inc()
+	return p
+}
+
+// tooBroad is the problem of a search that a limit stopped: the same request
+// would be stopped again, so it is not "try again".
+func tooBroad(what string) *problem.Error {
+	return &problem.Error{
+		Kind:   problem.KindInvalid,
+		Status: http.StatusUnprocessableEntity,
+		Detail: "The search " + what + ". Narrow it: a shorter time range (startDate, endDate) or a more exact query.",
+	}
+}

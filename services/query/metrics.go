@@ -1,0 +1,59 @@
+package query
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics of the query service. Labels are bounded: endpoints are those of
+// the route table, codes those of engineCodes.
+type metrics struct {
+	requests *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+	inFlight prometheus.Gauge
+	waiting  prometheus.Gauge
+	engine   *prometheus.HistogramVec
+	errors   *prometheus.CounterVec
+}
+
+// buckets reach from an indexed page to the default time limit.
+var buckets = []float64{.002, .005, .01, .02, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "auditrail_query_requests_total",
+			Help: "HTTP requests answered, by endpoint and status (499: the client hung up).",
+		}, []string{"endpoint", "status"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "auditrail_query_request_seconds",
+			Help:    "Time from request to answer.",
+			Buckets: buckets,
+		}, []string{"endpoint"}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "auditrail_query_requests_in_flight",
+			Help: "HTTP requests being answered.",
+		}),
+		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "auditrail_query_requests_waiting",
+			Help: "Requests waiting for their turn to use ClickHouse (--query-concurrency).",
+		}),
+		engine: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "auditrail_query_statement_seconds",
+			Help:    "Time of statements in ClickHouse, first byte to last row.",
+			Buckets: buckets,
+		}, []string{"statement"}),
+		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "auditrail_query_engine_errors_total",
+			Help: "Statements that ClickHouse refused or could not be asked, by reason.",
+		}, []string{"code"}),
+	}
+	reg.MustRegister(m.requests, m.seconds, m.inFlight, m.waiting, m.engine, m.errors)
+	return m
+}
+
+func (m *metrics) answered(endpoint string, status int, seconds float64) {
+	m.requests.WithLabelValues(endpoint, strconv.Itoa(status)).Inc()
+	m.seconds.WithLabelValues(endpoint).Observe(seconds)
+}

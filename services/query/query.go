@@ -1,0 +1,137 @@
+// Package query serves the read API: what analysts and scripts ask about
+// stored audit events. Every read path goes the same way:
+//
+//	request -> identity -> visibility.Predicate -> sqlgen.Statement -> engine -> answer
+//
+// routes.go lists the endpoints, engine.go runs statements within the limits,
+// and each endpoint has a file of its own, such as search.go.
+package query
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/auditrail/auditrail/services/internal/identity"
+	"github.com/auditrail/auditrail/services/internal/ops"
+	"github.com/auditrail/auditrail/services/internal/store"
+)
+
+// Config of the query service. Its tags are flags; see auditrail --help. A
+// zero limit means its default.
+type Config struct {
+	HTTPAddr string          `name:"http-addr" help:"Address that HTTP is served on, host:port." default:"127.0.0.1:8080"`
+	Store    store.Config    `embed:""`
+	Identity identity.Config `embed:""`
+
+	Timeout     time.Duration `name:"query-timeout" help:"Longest time a statement may run in ClickHouse; then the request is refused with advice to narrow it." default:"30s"`
+	Memory      Bytes         `name:"query-memory" help:"Most memory a statement may use in ClickHouse, such as 512MiB. A request runs up to two statements at once." default:"2GiB"`
+	Concurrency int           `name:"query-concurrency" help:"Requests that may use ClickHouse at the same time; the others wait." default:"8"`
+	QueueWait   time.Duration `name:"query-queue-wait" help:"Longest time a request waits for its turn (--query-concurrency) before it is refused with 503." default:"5s"`
+}
+
+// Defaults of Config, as in its tags.
+const (
+	defaultTimeout     = 30 * time.Second
+	defaultMemory      = 2 << 30
+	defaultConcurrency = 8
+	defaultQueueWait   = 5 * time.Second
+)
+
+// withDefaults fills in zero limits and refuses impossible ones.
+func (c Config) withDefaults() (Config, error) {
+	if c.Timeout < 0 || c.Memory < 0 || c.Concurrency < 0 || c.QueueWait < 0 {
+		return c, errors.New("--query-timeout, --query-memory, --query-concurrency and --query-queue-wait must not be negative")
+	}
+	if c.Timeout == 0 {
+		c.Timeout = defaultTimeout
+	}
+	if c.Memory == 0 {
+		c.Memory = defaultMemory
+	}
+	if c.Concurrency == 0 {
+		c.Concurrency = defaultConcurrency
+	}
+	if c.QueueWait == 0 {
+		c.QueueWait = defaultQueueWait
+	}
+	return c, nil
+}
+
+// Deps of the query service.
+type Deps struct {
+	Log *zap.Logger
+	// Ops receives the metrics and the readiness checks "clickhouse" and
+	// "token-keys". The caller serves it, or Run does.
+	Ops *ops.Ops
+}
+
+// Service is the query service without a listener. Safe for concurrent use.
+type Service struct {
+	cfg      Config
+	log      *zap.Logger
+	engine   *engine
+	metrics  *metrics
+	verifier *identity.Verifier
+	handler  http.Handler
+}
+
+// New makes a Service. It connects to ClickHouse and to the token keys when
+// they are first needed, so that it starts while they are away: readiness
+// says so. The caller closes it once its handler has no requests left.
+func New(cfg Config, deps Deps) (*Service, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	verifier, err := identity.NewVerifier(cfg.Identity, deps.Log)
+	if err != nil {
+		return nil, err
+	}
+	m := newMetrics(deps.Ops.Registry)
+	eng, err := openEngine(cfg, m)
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{cfg: cfg, log: deps.Log, engine: eng, metrics: m, verifier: verifier}
+	s.handler = s.routes()
+	deps.Ops.Ready("clickhouse", eng.ready)
+	deps.Ops.Ready("token-keys", verifier.Ready)
+	return s, nil
+}
+
+// Handler answers the read API, and every other path with 404: mount it at
+// "/" beside more exact patterns.
+func (s *Service) Handler() http.Handler { return s.handler }
+
+// Close closes the connections to ClickHouse.
+func (s *Service) Close() error { return s.engine.close() }
+
+// Run serves the read API and the operators' endpoints until ctx ends, then
+// drains: readiness says no, requests in hand finish, connections close.
+func Run(ctx context.Context, cfg Config, deps Deps) error {
+	if deps.Ops == nil {
+		deps.Ops = ops.New(deps.Log)
+	}
+	s, err := New(cfg, deps)
+	if err != nil {
+		return err
+	}
+	ln, err := ops.Listen(ctx, cfg.HTTPAddr)
+	if err != nil {
+		return errors.Join(err, s.Close())
+	}
+	mux := http.NewServeMux()
+	deps.Ops.Mount(mux)
+	mux.Handle("/", s.Handler())
+	defer context.AfterFunc(ctx, deps.Ops.Drain)()
+	deps.Log.Info("query service listens", zap.String("addr", ln.Addr().String()))
+	if err := errors.Join(ops.Serve(ctx, ln, mux, deps.Log), s.Close()); err != nil {
+		return fmt.Errorf("query: %w", err)
+	}
+	return nil
+}

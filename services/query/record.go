@@ -1,0 +1,106 @@
+package query
+
+import (
+	"net/netip"
+	"strconv"
+
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/google/uuid"
+	"github.com/segmentio/encoding/json"
+
+	"github.com/auditrail/auditrail/services/internal/field"
+)
+
+// sampleFields is how many of field.Fields, from the first, every record
+// shows even when empty: those of the seeds' sample.
+const sampleFields = 18
+
+// record reads rows made by sqlgen.Rows and writes them as JSON. It is reused
+// from row to row. Owned by one goroutine.
+type record struct {
+	dest []any // one pointer a field, in the order of field.Fields
+}
+
+func newRecord() *record {
+	r := &record{dest: make([]any, len(field.Fields))}
+	for i, f := range field.Fields {
+		switch f.Type {
+		case field.UUID:
+			r.dest[i] = new(uuid.UUID)
+		case field.Number:
+			r.dest[i] = new(uint32)
+		case field.Address:
+			r.dest[i] = new(netip.Addr)
+		case field.Instant:
+			r.dest[i] = new(int64) // milliseconds: the column's precision is 3
+		case field.Keyword, field.Text, field.Opaque, field.JSON:
+			r.dest[i] = new(string)
+		}
+	}
+	return r
+}
+
+// scan reads the current row.
+func (r *record) scan(rows driver.Rows) error { return rows.Scan(r.dest...) }
+
+// appendJSON appends the row as a JSON object: the sample's fields always,
+// later ones only when they are not empty.
+func (r *record) appendJSON(b []byte) []byte {
+	b = append(b, '{')
+	for i, f := range field.Fields {
+		start := len(b)
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, '"')
+		b = append(b, f.Name...)
+		b = append(b, '"', ':')
+		var empty bool
+		b, empty = appendValue(b, f.Type, r.dest[i])
+		if empty && i >= sampleFields {
+			b = b[:start]
+		}
+	}
+	return append(b, '}')
+}
+
+// appendValue appends one value and tells whether it is the empty one.
+func appendValue(b []byte, t field.Type, v any) ([]byte, bool) {
+	switch v := v.(type) {
+	case *uuid.UUID:
+		return appendText(b, v.String()), *v == uuid.Nil
+	case *uint32:
+		return strconv.AppendUint(b, uint64(*v), 10), *v == 0
+	case *int64:
+		return strconv.AppendInt(b, *v, 10), *v == 0
+	case *netip.Addr:
+		if !v.IsValid() || *v == netip.IPv6Unspecified() {
+			return append(b, '"', '"'), true
+		}
+		return appendText(b, v.Unmap().String()), false
+	case *string:
+		if t == field.JSON {
+			return appendRaw(b, *v)
+		}
+		return appendText(b, *v), *v == ""
+	}
+	return append(b, "null"...), true // cannot be: newRecord makes no other
+}
+
+// appendText appends a JSON string. HTML stays as it is, so that links come
+// back unchanged; what is not UTF-8 is replaced.
+func appendText(b []byte, s string) []byte { return json.AppendEscape(b, s, 0) }
+
+// appendRaw appends stored JSON as it is. Text that is not JSON must not
+// break the answer: it comes as a string.
+func appendRaw(b []byte, s string) ([]byte, bool) {
+	switch s {
+	case "", "null", "[]", "{}":
+		return append(b, "null"...), true
+	}
+	if !jsontext.Value(s).IsValid(jsontext.AllowDuplicateNames(true)) {
+		return appendText(b, s), false
+	}
+	return append(b, s...), false
+}

@@ -1,0 +1,93 @@
+package query
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/auditrail/auditrail/services/internal/identity"
+	"github.com/auditrail/auditrail/services/internal/problem"
+)
+
+// endpoint is one row of the route table. Its handler gets a verified caller
+// and either writes the answer or returns an error, which becomes a problem
+// document.
+type endpoint struct {
+	name   string // metric label
+	method string
+	path   string // http.ServeMux path pattern
+	serve  func(w http.ResponseWriter, r *http.Request, id identity.Identity) error
+}
+
+// endpoints is the route table.
+func (s *Service) endpoints() []endpoint {
+	return []endpoint{
+		{"search", http.MethodPost, "/audit-log/admin/search", s.search},
+	}
+}
+
+// routes builds the handler of the whole API.
+func (s *Service) routes() http.Handler {
+	mux := http.NewServeMux()
+	authenticate := identity.Middleware(s.verifier, s.log)
+	byPath := map[string][]endpoint{}
+	for _, e := range s.endpoints() {
+		byPath[e.path] = append(byPath[e.path], e)
+	}
+	for path, group := range byPath {
+		methods := make(map[string]http.Handler, len(group))
+		for _, e := range group {
+			methods[e.method] = authenticate(s.endpoint(e))
+		}
+		mux.Handle(path, s.byMethod(methods))
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		problem.Write(w, r, s.log, problem.Newf(problem.KindNotFound, "There is nothing at %s.", problem.Shorten(r.URL.Path)))
+	})
+	return s.observe(s.recover(mux))
+}
+
+// byMethod picks the handler of the request's method, or answers 405.
+func (s *Service) byMethod(methods map[string]http.Handler) http.Handler {
+	var names []string
+	for name := range methods {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	allow := strings.Join(names, ", ")
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if h, ok := methods[r.Method]; ok {
+			h.ServeHTTP(w, r)
+			return
+		}
+		problem.Write(w, r, s.log, &problem.Error{
+			Kind:   problem.KindInvalid,
+			Status: http.StatusMethodNotAllowed,
+			Detail: fmt.Sprintf("%s answers %s only.", r.URL.Path, allow),
+			Header: http.Header{"Allow": {allow}},
+		})
+	})
+}
+
+// endpoint adapts an endpoint's handler to HTTP.
+func (s *Service) endpoint(e endpoint) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id, ok := identity.FromContext(r.Context())
+		if !ok { // a route without the middleware: fail closed
+			problem.Write(w, r, s.log, problem.New(problem.KindInternal, "no identity"))
+			return
+		}
+		x := exchangeOf(r)
+		x.endpoint, x.tenant = e.name, id.CustomerUUID
+		err := e.serve(w, r, id)
+		switch {
+		case err == nil:
+		case errors.Is(err, errClientGone):
+			x.status = statusClientGone
+		default:
+			problem.Write(w, r, s.log, err)
+		}
+	})
+}
