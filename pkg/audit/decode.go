@@ -31,7 +31,7 @@ func Decode(data []byte, e *Event) error {
 func decode(p []byte, e *Event) *DecodeError {
 	i := space(p, 0)
 	if i >= len(p) || p[i] != '{' {
-		return fail(i, RuleType, "must be a JSON object")
+		return noObject(p, i)
 	}
 	if i = space(p, i+1); i < len(p) && p[i] == '}' {
 		return trailing(p, i+1)
@@ -149,6 +149,17 @@ func wrongType(p []byte, i int, reason string) *DecodeError {
 		return err
 	}
 	return fail(i, RuleType, reason)
+}
+
+// noObject says what stands at p[i] in place of an event.
+func noObject(p []byte, i int) *DecodeError {
+	switch {
+	case i >= len(p):
+		return fail(i, RuleJSON, "is empty: send one JSON object a record")
+	case bytes.HasPrefix(p[i:], []byte("\xef\xbb\xbf")):
+		return fail(i, RuleJSON, "starts with a byte order mark: send UTF-8 without one")
+	}
+	return wrongType(p, i, "must be a JSON object")
 }
 
 // trailing refuses anything but white space after the event.
