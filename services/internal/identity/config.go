@@ -16,9 +16,9 @@ type Config struct {
 	TokenAudience string `name:"token-audience" help:"Expected audience (claim aud) of tokens." default:"auditrail"`
 }
 
-// Validate reports what is wrong with the configuration, in the words of the
+// validate reports what is wrong with the configuration, in the words of the
 // flags.
-func (c Config) Validate() error {
+func (c Config) validate() error {
 	switch {
 	case c.OIDCIssuer == "" && c.JWKSFile == "":
 		return errors.New("no source of token keys: set --oidc-issuer or --jwks-file")

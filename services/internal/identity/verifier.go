@@ -31,7 +31,7 @@ type Verifier struct {
 // NewVerifier makes a Verifier from a valid configuration. Keys are read at
 // first use, and see Ready.
 func NewVerifier(c Config, log *zap.Logger) (*Verifier, error) {
-	if err := c.Validate(); err != nil {
+	if err := c.validate(); err != nil {
 		return nil, err
 	}
 	var src source = &fileSource{path: c.JWKSFile}
