@@ -1,0 +1,89 @@
+# Auditrail. `make help` lists what people and CI run.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+MODULES   := schemas pkg services
+PACKAGES  := ./schemas/... ./pkg/... ./services/...
+GOLANGCI  := v2.14.0
+TOOLS     := $(CURDIR)/bin/tools
+GOTESTARGS ?=
+export CGO_ENABLED ?= 0
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+.PHONY: run
+run: deps build ## run everything on embedded parts with demo data (flags: make run ARGS="--demo-rate 0")
+	bin/auditrail dev $(ARGS)
+
+.PHONY: deps
+deps: ## install what run and test need: the ClickHouse engine's library, into a cache
+	@command -v go >/dev/null || { echo "make deps: Go 1.26 or newer is needed: install it, then run make again" >&2; exit 1; }
+	@go run ./services/auditrail engine --fetch >/dev/null
+
+.PHONY: build
+build: ## build bin/auditrail
+	@mkdir -p bin
+	go build -trimpath -o bin/auditrail ./services/auditrail
+
+.PHONY: test
+test: deps ## unit, component and end-to-end tests on embedded parts
+	go test $(GOTESTARGS) $(PACKAGES)
+
+.PHONY: test-race
+test-race: deps ## the same under the race detector (needs a C compiler)
+	CGO_ENABLED=1 go test -race $(GOTESTARGS) $(PACKAGES)
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME (30s)
+	@for pkg in $$(go list $(PACKAGES)); do \
+	  for f in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "== $$pkg $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $${FUZZTIME:-30s} $$pkg; done; done
+
+.PHONY: bench
+bench: ## ratios against yardsticks measured in the same run
+	go run ./services/bench
+
+.PHONY: check
+check: fmt-check lint tidy-check image-check test ## all that CI checks
+
+.PHONY: fmt
+fmt: ## format the code
+	gofmt -w $(MODULES)
+
+.PHONY: fmt-check
+fmt-check:
+	@out=$$(gofmt -l $(MODULES)); [ -z "$$out" ] || { echo "not formatted (run make fmt):"; echo "$$out"; exit 1; }
+
+$(TOOLS)/golangci-lint-$(GOLANGCI):
+	@mkdir -p $(TOOLS)
+	GOBIN=$(TOOLS) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI)
+	mv $(TOOLS)/golangci-lint $@
+
+.PHONY: lint
+lint: $(TOOLS)/golangci-lint-$(GOLANGCI) ## linters
+	go vet $(PACKAGES)
+	$< run $(PACKAGES)
+
+.PHONY: tidy-check
+tidy-check:
+	@for m in $(MODULES); do (cd $$m && GOWORK=off go mod tidy -diff >/dev/null) || { echo "$$m/go.mod is not tidy: run make tidy"; exit 1; }; done
+
+.PHONY: tidy
+tidy: ## tidy all modules
+	@for m in $(MODULES); do (cd $$m && GOWORK=off go mod tidy); done
+	go work sync
+
+.PHONY: image-check
+image-check: ## build the production binary (no embedded engine) and assert that it is static
+	@mkdir -p bin
+	CGO_ENABLED=0 go build -trimpath -tags noengine -o bin/auditrail-static ./services/auditrail
+	@! (go version -m bin/auditrail-static | grep -q purego) || { echo "the production binary links purego"; exit 1; }
+	@if command -v readelf >/dev/null && [ "$$(go env GOOS)" = linux ]; then \
+	  ! readelf -l bin/auditrail-static | grep -q INTERP || { echo "the production binary is dynamically linked"; exit 1; }; fi
+
+.PHONY: clean
+clean: ## remove what was built; data and caches stay
+	rm -rf bin

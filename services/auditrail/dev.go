@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+
+	"github.com/alecthomas/kong"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/auditrail/auditrail/services/broker"
+	"github.com/auditrail/auditrail/services/ingest"
+	"github.com/auditrail/auditrail/services/internal/identity"
+	"github.com/auditrail/auditrail/services/internal/kafka"
+	"github.com/auditrail/auditrail/services/internal/ops"
+	"github.com/auditrail/auditrail/services/migrate"
+	"github.com/auditrail/auditrail/services/query"
+)
+
+type devCmd struct {
+	HTTPAddr           string  `name:"http-addr" help:"Address of the API, /healthz, /readyz and /metrics." default:"127.0.0.1:8080"`
+	KafkaAddr          string  `name:"kafka-addr" help:"Address of the embedded Kafka broker." default:"127.0.0.1:9092"`
+	ClickHouseAddr     string  `name:"clickhouse-addr" help:"Address of the embedded ClickHouse engine, native protocol." default:"127.0.0.1:9000"`
+	ClickHouseHTTPAddr string  `name:"clickhouse-http-addr" help:"Address of the embedded ClickHouse engine, HTTP." default:"127.0.0.1:8123"`
+	ClickHousePassword string  `name:"clickhouse-password" help:"Password of the embedded engine. Prefer the environment variable: a flag shows in the process list." default:""`
+	DataDir            string  `name:"data-dir" help:"Folder for all data. A second start goes on with what is there." default:"./data" type:"path"`
+	DemoRate           float64 `name:"demo-rate" help:"Demo events a second; 0 for no demo events at all, past ones neither." default:"2"`
+
+	// The services' own limits are dev's flags too.
+	Limits ingest.Limits `embed:""`
+}
+
+// Run runs everything until a signal. Parts are opened in the order of their
+// need, so that the deferred closes drain them: services, engine, broker.
+func (c *devCmd) Run(ctx context.Context, log *zap.Logger) error {
+	if err := c.validate(); err != nil {
+		return err
+	}
+	brokerCfg, err := configured[broker.Config]()
+	if err != nil {
+		return err
+	}
+	migrateCfg, err := configured[migrate.Config]()
+	if err != nil {
+		return err
+	}
+	ingestCfg, err := configured[ingest.Config]()
+	if err != nil {
+		return err
+	}
+	queryCfg, err := configured[query.Config]()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+		return fmt.Errorf("--data-dir: %w", err)
+	}
+
+	brokerCfg.Addr, brokerCfg.DataDir = c.KafkaAddr, c.DataDir
+	b, err := broker.Start(ctx, brokerCfg, broker.Deps{Log: log})
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	c.KafkaAddr = b.Addr()
+	migrateCfg.Kafka = kafka.Config{Addr: []string{c.KafkaAddr}}
+
+	migrateCfg.Store.Addr, migrateCfg.Store.Password = []string{c.ClickHouseAddr}, c.ClickHousePassword
+	engine, err := startEngine(ctx, *c, migrateCfg.Store, log)
+	if err != nil {
+		return err
+	}
+	defer engine.close()
+
+	if err := migrate.Run(ctx, migrateCfg, migrate.Deps{Log: log}); err != nil {
+		return err
+	}
+	issuer, err := identity.OpenIssuer(c.DataDir)
+	if err != nil {
+		return err
+	}
+	queryCfg.Store, queryCfg.Identity = migrateCfg.Store, issuer.Config()
+	ingestCfg.Kafka, ingestCfg.Store, ingestCfg.Limits = migrateCfg.Kafka, migrateCfg.Store, c.Limits
+	return c.serve(ctx, queryCfg, ingestCfg, log)
+}
+
+// configured is a service's configuration as its own subcommand would have it
+// without flags: defaults, and what the environment says.
+func configured[T any]() (T, error) {
+	var cfg T
+	err := kong.ApplyDefaults(&cfg, envNames)
+	return cfg, err
+}
+
+func (c *devCmd) validate() error {
+	if c.DemoRate < 0 || c.DemoRate > maxDemoRate {
+		return fmt.Errorf("--demo-rate must be between 0 and %d events a second, not %g; auditrail loadgen goes further", maxDemoRate, c.DemoRate)
+	}
+	return nil
+}
+
+// serve runs the services until ctx ends or one of them fails.
+func (c *devCmd) serve(ctx context.Context, queryCfg query.Config, ingestCfg ingest.Config, log *zap.Logger) error {
+	o := ops.New(log)
+	api, err := query.New(queryCfg, query.Deps{Log: log, Ops: o})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = api.Close() }() // only reads went through it
+	ln, err := ops.Listen(ctx, c.HTTPAddr)
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	o.Mount(mux)
+	mux.Handle("/", api.Handler())
+
+	g, running := errgroup.WithContext(ctx)
+	defer context.AfterFunc(running, o.Drain)()
+	g.Go(func() error { return ops.Serve(running, ln, mux, log) })
+	g.Go(func() error { return ingest.Run(running, ingestCfg, ingest.Deps{Log: log, Ops: o}) })
+	if c.DemoRate > 0 {
+		g.Go(func() error { return runDemo(running, ingestCfg.Kafka, c.DataDir, c.DemoRate, log) })
+	}
+	c.welcome(os.Stdout, ln.Addr().String())
+	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	log.Info("drained")
+	return nil
+}
+
+// welcome tells what runs where and what to try.
+func (c *devCmd) welcome(w io.Writer, httpAddr string) {
+	self := os.Args[0]
+	if filepath.IsAbs(self) {
+		self = "auditrail"
+	}
+	token := self + " token"
+	if wd, err := os.Getwd(); err == nil && c.DataDir != filepath.Join(wd, "data") {
+		token += " --data-dir " + c.DataDir
+	}
+	fmt.Fprintf(w, `
+Auditrail is running. Ctrl-C drains and stops it; the data stays in %s.
+
+  API          http://%s
+  health       http://%s/healthz  /readyz  /metrics
+  Kafka        %s
+  ClickHouse   %s (native)  http://%s (HTTP)
+
+Search the newest events as the demo Manager:
+
+  curl -s http://%s/audit-log/admin/search \
+    -H "Authorization: Bearer $(%s)" \
+    -H 'Content-Type: application/json' \
+    -d '{"pageSize": 3}'
+
+`, c.DataDir, httpAddr, httpAddr, c.KafkaAddr, c.ClickHouseAddr, c.ClickHouseHTTPAddr, httpAddr, token)
+	if c.DemoRate > 0 {
+		fmt.Fprintf(w, "Demo identities, each a command that prints its token:\n\n")
+		for _, d := range demoIdentities {
+			fmt.Fprintf(w, "  %-58s %s\n", d.about(), d.command(token))
+		}
+		fmt.Fprintln(w)
+	}
+}

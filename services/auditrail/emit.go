@@ -1,0 +1,159 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/auditrail/auditrail/pkg/audit"
+	"github.com/auditrail/auditrail/pkg/emit"
+	"github.com/auditrail/auditrail/services/internal/kafka"
+)
+
+type emitCmd struct {
+	Kafka kafka.Config `embed:""`
+}
+
+const (
+	// progressEvery is how often long work says how far it is.
+	progressEvery = 2 * time.Second
+	// fullPause is the wait when the SDK's buffer is full.
+	fullPause = 5 * time.Millisecond
+	// namedRefusals is how many refused lines are named; more are counted.
+	namedRefusals = 20
+	// drainTimeout bounds the wait for the last acknowledgements.
+	emitDrain = time.Minute
+)
+
+// Run publishes the events on standard input, one JSON object a line.
+func (c *emitCmd) Run(ctx context.Context, log *zap.Logger) error {
+	// A read of a terminal cannot be interrupted; closing it can.
+	context.AfterFunc(ctx, func() { _ = os.Stdin.Close() })
+	return emitLines(ctx, c.Kafka, os.Stdin, os.Stderr, log)
+}
+
+// lineCount counts what became of the lines. Lines that are blank count nowhere.
+type lineCount struct{ read, emitted, refused atomic.Int64 }
+
+// emitLines publishes every line of in, reports on out, and returns an error
+// when a line was refused or an event was not acknowledged by Kafka.
+func emitLines(ctx context.Context, cfg kafka.Config, in io.Reader, out io.Writer, log *zap.Logger) error {
+	e, err := emit.New(emit.Config{
+		Brokers: cfg.Addr, ClientID: "auditrail-emit", Logger: log,
+		OnError: func(e audit.Event, err error) { fmt.Fprintf(out, "event %s was not delivered: %v\n", e.ID, err) },
+	})
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	var n lineCount
+	stop := reportEvery(progressEvery, func() {
+		s := e.Stats()
+		fmt.Fprintf(out, "%d lines read, %d delivered, %d refused, %.0f/s\n", n.read.Load(), s.Delivered, n.refused.Load(), float64(s.Delivered)/time.Since(began).Seconds())
+	})
+	readErr := readLines(ctx, in, func(line []byte) error { return emitLine(ctx, e, line, &n, out) })
+	stop()
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), emitDrain)
+	defer cancel()
+	closeErr := e.Close(drain)
+	s, took := e.Stats(), time.Since(began)
+	fmt.Fprintf(out, "%d lines read, %d delivered, %d refused, %d failed in %s (%.0f/s)\n",
+		n.read.Load(), s.Delivered, n.refused.Load(), s.Failed, took.Round(time.Millisecond), float64(s.Delivered)/took.Seconds())
+	switch {
+	case readErr != nil:
+		return readErr
+	case closeErr != nil:
+		return closeErr
+	case n.refused.Load() > 0 || s.Failed > 0:
+		return fmt.Errorf("%d events were refused and %d failed", n.refused.Load(), s.Failed)
+	}
+	return nil
+}
+
+// emitLine publishes one line, waiting while the SDK's buffer is full.
+func emitLine(ctx context.Context, e *emit.Emitter, line []byte, n *lineCount, out io.Writer) error {
+	at := n.read.Add(1)
+	var ev audit.Event
+	err := audit.Decode(line, &ev)
+	for err == nil {
+		if err = e.Emit(ev); !errors.Is(err, emit.ErrBufferFull) {
+			break
+		}
+		select {
+		case <-time.After(fullPause):
+			err = nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if err == nil {
+		n.emitted.Add(1)
+		return nil
+	}
+	if refused := n.refused.Add(1); refused <= namedRefusals {
+		fmt.Fprintf(out, "line %d: %v\n", at, err)
+	} else if refused == namedRefusals+1 {
+		fmt.Fprintln(out, "more lines were refused; they are only counted from here on")
+	}
+	return nil
+}
+
+// readLines calls do for every line that is not blank. A line longer than a
+// record may be is passed on whole, for do to refuse.
+func readLines(ctx context.Context, in io.Reader, do func([]byte) error) error {
+	r := bufio.NewReaderSize(in, 1<<20)
+	var long []byte
+	for ctx.Err() == nil {
+		line, err := r.ReadSlice('\n')
+		if errors.Is(err, bufio.ErrBufferFull) {
+			// Only the beginning of an endless line is kept: it is refused anyway.
+			if len(long) <= audit.MaxRecordBytes {
+				long = append(long, line...)
+			}
+			continue
+		}
+		if len(long) > 0 {
+			line, long = append(long, line...), nil
+		}
+		if line = bytes.TrimSpace(line); len(line) > 0 {
+			if err := do(line); err != nil {
+				return err
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil && ctx.Err() == nil:
+			return fmt.Errorf("read standard input: %w", err)
+		}
+	}
+	return ctx.Err()
+}
+
+// reportEvery calls report until the returned function is called, which waits
+// for the last call to end.
+func reportEvery(every time.Duration, report func()) (stop func()) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		t := time.NewTicker(every)
+		defer t.Stop()
+		for {
+			select {
+			case <-t.C:
+				report()
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() { close(done); <-ended }
+}

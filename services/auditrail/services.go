@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/auditrail/auditrail/services/broker"
+	"github.com/auditrail/auditrail/services/engine"
+	"github.com/auditrail/auditrail/services/ingest"
+	"github.com/auditrail/auditrail/services/internal/ops"
+	"github.com/auditrail/auditrail/services/loadgen"
+	"github.com/auditrail/auditrail/services/migrate"
+	"github.com/auditrail/auditrail/services/query"
+)
+
+type migrateCmd struct{ migrate.Config }
+
+// Run prepares tables and topics.
+func (c *migrateCmd) Run(ctx context.Context, log *zap.Logger) error {
+	return migrate.Run(ctx, c.Config, migrate.Deps{Log: log})
+}
+
+type brokerCmd struct{ broker.Config }
+
+// Run serves the embedded broker until a signal.
+func (c *brokerCmd) Run(ctx context.Context, log *zap.Logger) error {
+	return broker.Run(ctx, c.Config, broker.Deps{Log: log})
+}
+
+type engineCmd struct {
+	engine.Config
+	Fetch bool `help:"Only make sure that the engine's library is in the cache, fetching it when it is not."`
+}
+
+// Run serves the embedded engine until a signal.
+func (c *engineCmd) Run(ctx context.Context, log *zap.Logger) error {
+	if c.Fetch {
+		path, err := engine.Fetch(ctx, c.Config, os.Stderr)
+		if err == nil {
+			fmt.Println(path)
+		}
+		return err
+	}
+	return engine.Run(ctx, c.Config, engine.Deps{Log: log})
+}
+
+type loadgenCmd struct{ loadgen.Config }
+
+// Run emits until the count is reached or a signal comes.
+func (c *loadgenCmd) Run(ctx context.Context, log *zap.Logger) error {
+	return loadgen.Run(ctx, c.Config, loadgen.Deps{Log: log, Out: os.Stderr})
+}
+
+type queryCmd struct{ query.Config }
+
+// Run serves the API until a signal.
+func (c *queryCmd) Run(ctx context.Context, log *zap.Logger) error {
+	return query.Run(ctx, c.Config, query.Deps{Log: log, Ops: ops.New(log)})
+}
+
+type ingestCmd struct {
+	ingest.Config
+	HTTPAddr string `name:"http-addr" help:"Address of /healthz, /readyz and /metrics." default:"127.0.0.1:8081"`
+}
+
+// Run ingests until a signal.
+func (c *ingestCmd) Run(ctx context.Context, log *zap.Logger) error {
+	o := ops.New(log)
+	mux := http.NewServeMux()
+	o.Mount(mux)
+	ln, err := ops.Listen(ctx, c.HTTPAddr)
+	if err != nil {
+		return err
+	}
+	// The endpoints stay up through the drain, so that it can be watched.
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	context.AfterFunc(ctx, o.Drain)
+	var g errgroup.Group
+	g.Go(func() error { return ops.Serve(serving, ln, mux, log) })
+	g.Go(func() error {
+		defer stop()
+		return ingest.Run(ctx, c.Config, ingest.Deps{Log: log, Ops: o})
+	})
+	return g.Wait()
+}

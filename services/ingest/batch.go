@@ -1,0 +1,93 @@
+package ingest
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/auditrail/auditrail/pkg/audit"
+)
+
+// maxMonths bounds the table partitions one insert touches. ClickHouse refuses
+// an insert over 100.
+const maxMonths = 50
+
+// batch is a contiguous run of records of one partition: rows for the table
+// and dead letters. Its range names it, in the insert token and in the commit.
+// Owned by the lane's accumulator until handed over, then by its writer.
+type batch struct {
+	first, last int64 // offsets of the first and last record
+	count       int   // records, dead letters included
+	bytes       int64 // bytes of the records' values
+	held        int64 // bytes taken from the memory budget
+	opened      time.Time
+	rows        *columns
+	dead        []deadLetter
+	months      months
+	sealed      bool // takes no more, whatever its size
+}
+
+func newBatch() *batch { return &batch{rows: newColumns()} }
+
+func (b *batch) empty() bool { return b.count == 0 }
+
+// take counts a record in.
+func (b *batch) take(offset int64, size int, held int64, now time.Time) {
+	if b.count == 0 {
+		b.first, b.opened = offset, now
+	}
+	b.last = offset
+	b.count++
+	b.bytes += int64(size)
+	b.held += held
+}
+
+// full says that the batch must be written before it takes another record.
+func (b *batch) full(limits Limits) bool {
+	return b.sealed || b.count >= limits.BatchRows || b.bytes >= int64(limits.BatchBytes) || b.months.count() >= maxMonths || b.rows.full()
+}
+
+// token is the insert deduplication token: the same records give the same
+// token in every attempt, on every replica, and no other records ever do.
+func (b *batch) token(topicID uuid.UUID, partition int32) string {
+	return fmt.Sprintf("%s/%d/%d-%d", topicID, partition, b.first, b.last)
+}
+
+func (b *batch) reset() {
+	b.rows.reset()
+	clear(b.dead)
+	*b = batch{rows: b.rows, dead: b.dead[:0], months: months{seen: b.months.seen[:0]}}
+}
+
+// months collects the distinct calendar months (UTC) of a batch.
+type months struct {
+	from, to int64   // bounds of the month of the event before, epoch ms
+	seen     []int64 // first ms of each
+}
+
+func (m *months) add(ms int64) {
+	if ms >= m.from && ms < m.to {
+		return
+	}
+	t := time.UnixMilli(ms).UTC()
+	first := time.Date(t.Year(), t.Month(), 1, 0, 0, 0, 0, time.UTC)
+	m.from, m.to = first.UnixMilli(), first.AddDate(0, 1, 0).UnixMilli()
+	for _, s := range m.seen {
+		if s == m.from {
+			return
+		}
+	}
+	m.seen = append(m.seen, m.from)
+}
+
+func (m *months) count() int { return len(m.seen) }
+
+// eventID is the id of an event: its own, else one made from its position, so
+// that every replay of the record gives it the same.
+func eventID(e *audit.Event, at position) (uuid.UUID, error) {
+	if e.ID != "" {
+		return uuid.Parse(e.ID)
+	}
+	return uuid.NewSHA1(at.topicID, fmt.Appendf(nil, "%d/%d", at.partition, at.offset)), nil
+}

@@ -1,0 +1,377 @@
+// Package ingest carries audit events from Kafka into ClickHouse: every event
+// once. One lane a partition decodes, validates and batches; a batch is named
+// in Kafka before it is inserted, and inserted under a token made of that
+// name, so that no crash, retry or rebalance loses a record or stores it
+// twice. The argument stands, step by step, in lane.store.
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+
+	"github.com/auditrail/auditrail/pkg/audit"
+	"github.com/auditrail/auditrail/services/internal/kafka"
+	"github.com/auditrail/auditrail/services/internal/ops"
+	"github.com/auditrail/auditrail/services/internal/store"
+	"github.com/auditrail/auditrail/services/internal/topic"
+)
+
+// Config of the ingest service. Its tags are flags; see auditrail --help.
+type Config struct {
+	Kafka         kafka.Config `embed:""`
+	Store         store.Config `embed:""`
+	Limits        Limits       `embed:""`
+	Group         string       `name:"ingest-group" help:"Kafka consumer group." default:"auditrail-ingest"`
+	RetentionDays uint16       `help:"Days an event is kept after it happened; older ones are refused." default:"400"`
+}
+
+// Limits trade memory, freshness and the number of parts against each other.
+type Limits struct {
+	BatchRows        int           `help:"Records in a batch, at most." default:"100000"`
+	BatchBytes       int           `help:"Bytes of records in a batch, at most." default:"67108864"`
+	FlushAge         time.Duration `help:"Age at which a batch is inserted even if it is small." default:"250ms"`
+	InsertsPerSecond float64       `help:"Inserts a second, all partitions together. When more are due, small batches wait and grow." default:"40"`
+	MemoryBytes      int64         `name:"ingest-memory" help:"Bytes of records held at a time, from fetch to insert." default:"134217728"`
+	Connections      int           `name:"insert-connections" help:"Inserts under way at a time." default:"4"`
+}
+
+// Validate names the first wrong value.
+func (c Config) Validate() error {
+	switch l := c.Limits; {
+	case l.BatchRows < 1:
+		return fmt.Errorf("--batch-rows must be at least 1, not %d", l.BatchRows)
+	case l.BatchBytes < audit.MaxRecordBytes:
+		return fmt.Errorf("--batch-bytes must hold a record of %d bytes, not %d", audit.MaxRecordBytes, l.BatchBytes)
+	case l.FlushAge <= 0:
+		return fmt.Errorf("--flush-age must be above 0, not %s", l.FlushAge)
+	case l.InsertsPerSecond <= 0:
+		return fmt.Errorf("--inserts-per-second must be above 0, not %g", l.InsertsPerSecond)
+	case l.MemoryBytes < 1<<20:
+		return fmt.Errorf("--ingest-memory must be at least 1 MiB, not %d bytes", l.MemoryBytes)
+	case l.Connections < 1:
+		return fmt.Errorf("--insert-connections must be at least 1, not %d", l.Connections)
+	case c.RetentionDays < 1:
+		return errors.New("--retention-days must be at least 1")
+	}
+	return nil
+}
+
+// Deps of the ingest service.
+type Deps struct {
+	Log *zap.Logger
+	Ops *ops.Ops
+}
+
+const (
+	// sessionTimeout is how long the group waits for a replica that went
+	// silent before it hands its partitions to others.
+	sessionTimeout = 10 * time.Second
+	// drainTimeout bounds the last writes of a lane when it is stopped or its
+	// partition moves.
+	drainTimeout = 10 * time.Second
+	// pollRecords bounds what one poll hands out, so that the memory budget is
+	// looked at often.
+	pollRecords = 20_000
+	// fetchBytes and fetchPartitionBytes bound what the client buffers ahead
+	// of the budget.
+	fetchBytes          = 16 << 20
+	fetchPartitionBytes = 2 << 20
+	// topicRefresh is how soon the topic of a new module is noticed.
+	topicRefresh = 10 * time.Second
+)
+
+// ingest is the state of one running service.
+type ingest struct {
+	cfg      Config
+	maxAge   time.Duration
+	log      *zap.Logger
+	store    driver.Conn // for reads; rows go through inserter
+	client   *kgo.Client
+	admin    *kadm.Client
+	inserter *inserter
+	commits  *committer
+	budget   *budget
+	inserts  *rate.Limiter
+	metrics  *metrics
+	health   *health
+	fail     context.CancelCauseFunc // ends the service with an error
+
+	mu     sync.Mutex
+	lanes  map[partitionID]*lane // guarded by mu
+	paused map[partitionID]bool  // guarded by mu
+}
+
+// partitionID names a partition of a topic.
+type partitionID struct {
+	topic     string
+	partition int32
+}
+
+func (p partitionID) String() string { return p.topic + "/" + strconv.Itoa(int(p.partition)) }
+
+// Run ingests until ctx ends, then writes and commits what is at hand, 10 s at
+// most, and returns nil. It refuses to start on a schema that is too old.
+func Run(ctx context.Context, cfg Config, deps Deps) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	conn, err := store.Open(ctx, cfg.Store)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }() // only reads went through it
+	if err := store.CheckSchema(ctx, conn); err != nil {
+		return err
+	}
+
+	b := newBudget(cfg.Limits.MemoryBytes)
+	in := &ingest{
+		cfg: cfg, log: deps.Log, store: conn,
+		maxAge:   time.Duration(cfg.RetentionDays) * 24 * time.Hour,
+		inserter: newInserter(cfg.Store, cfg.Limits.Connections),
+		budget:   b,
+		inserts:  rate.NewLimiter(rate.Limit(cfg.Limits.InsertsPerSecond), max(1, int(cfg.Limits.InsertsPerSecond))),
+		metrics:  newMetrics(deps.Ops.Registry, b),
+		health:   newHealth(),
+		lanes:    map[partitionID]*lane{},
+		paused:   map[partitionID]bool{},
+	}
+	in.client, err = kafka.Open(ctx, cfg.Kafka, deps.Log,
+		kgo.ConsumerGroup(cfg.Group),
+		kgo.ConsumeTopics(topic.EventsPattern), kgo.ConsumeRegex(), kgo.MetadataMaxAge(topicRefresh),
+		// Eager and classic: only there does a captured generation fence.
+		kgo.Balancers(kgo.StickyBalancer()), kgo.SessionTimeout(sessionTimeout),
+		kgo.DisableAutoCommit(),
+		// An offset that Kafka no longer has is a loss to shout about, never a
+		// silent jump.
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(fetchPartitionBytes), kgo.MaxConcurrentFetches(2),
+		kgo.OnPartitionsAssigned(in.assigned), kgo.OnPartitionsRevoked(in.revoked), kgo.OnPartitionsLost(in.lostPartitions),
+		kgo.ProducerBatchMaxBytes(deadLetterBytes), kgo.ProducerBatchCompression(kgo.Lz4Compression(), kgo.NoCompression()),
+	)
+	if err != nil {
+		return err
+	}
+	in.admin = kadm.NewClient(in.client)
+	in.commits = newCommitter(in.client, cfg.Group, deps.Log)
+	deps.Ops.Ready("ingest", in.health.check)
+
+	// The commit loop outlives ctx: the drain commits through it.
+	commits, stopCommits := context.WithCancel(context.WithoutCancel(ctx))
+	var loops sync.WaitGroup
+	loops.Go(func() { in.commits.run(commits) })
+	deps.Log.Info("ingest is ready", zap.String("group", cfg.Group))
+	running, fail := context.WithCancelCause(ctx)
+	in.fail = fail
+	in.poll(running)
+	in.endAll()
+	in.client.CloseAllowingRebalance()
+	stopCommits()
+	loops.Wait()
+	in.inserter.close()
+	if err := context.Cause(running); ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+// deadLetterBytes is the largest batch of dead letters: the topic's limit.
+const deadLetterBytes = 2 << 20
+
+// poll hands fetched records to their lanes until ctx ends.
+func (in *ingest) poll(ctx context.Context) {
+	for in.budget.wait(ctx) == nil {
+		fetches := in.client.PollRecords(ctx, pollRecords)
+		if ctx.Err() != nil {
+			return
+		}
+		fetches.EachError(in.fetchError)
+		fetches.EachPartition(in.dispatch)
+	}
+}
+
+// dispatch gives a partition's records to its lane. Records of a partition
+// that has just been revoked have no lane: the new owner reads them.
+func (in *ingest) dispatch(p kgo.FetchTopicPartition) {
+	if len(p.Records) == 0 {
+		return
+	}
+	at := partitionID{p.Topic, p.Partition}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	l := in.lanes[at]
+	if l == nil {
+		return
+	}
+	last := p.Records[len(p.Records)-1].Offset
+	in.metrics.lag.WithLabelValues(p.Topic, strconv.Itoa(int(p.Partition))).Set(float64(p.HighWatermark - 1 - last))
+	if l.push(p.Records) > in.laneShare() && !in.paused[at] {
+		in.paused[at] = true
+		in.client.PauseFetchPartitions(map[string][]int32{p.Topic: {p.Partition}})
+	}
+}
+
+// laneShare is what one lane may hold of the memory budget, so that a lane
+// that falls behind does not starve the others.
+func (in *ingest) laneShare() int64 { return in.cfg.Limits.MemoryBytes / 2 }
+
+// resume lets a paused lane fetch again once it holds little enough.
+func (in *ingest) resume(l *lane) {
+	at := partitionID{l.topic, l.partition}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.paused[at] && l.held.Load() < in.laneShare()/2 {
+		delete(in.paused, at)
+		in.client.ResumeFetchPartitions(map[string][]int32{l.topic: {l.partition}})
+	}
+}
+
+func (in *ingest) fetchError(t string, p int32, err error) {
+	kind := "other"
+	if errors.Is(err, kerr.OffsetOutOfRange) {
+		kind = "out-of-range"
+		in.health.failed(partitionID{t, p}.String(), fmt.Errorf("records were dropped by Kafka before they were stored; this partition stands still until an operator sets its offset: %w", err))
+	}
+	in.metrics.fetchErrors.WithLabelValues(kind).Inc()
+	in.log.Error("fetch failed", zap.String("topic", t), zap.Int32("partition", p), zap.Error(err))
+}
+
+// assigned starts a lane for every new partition.
+func (in *ingest) assigned(ctx context.Context, cl *kgo.Client, parts map[string][]int32) {
+	member, generation := cl.GroupMetadata()
+	owner := ownership{member: member, generation: generation}
+	ids, err := in.topicIDs(ctx, parts)
+	if err != nil {
+		in.fail(err)
+		return
+	}
+	recoveries, err := in.recoveries(ctx, parts, ids)
+	if err != nil {
+		in.fail(err)
+		return
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for t, ps := range parts {
+		module, ok := audit.ModuleOf(t)
+		if !ok {
+			in.fail(fmt.Errorf("assigned topic %s, which is no event topic", t))
+			return
+		}
+		for _, p := range ps {
+			l := newLane(in, t, p, ids[t], module, owner)
+			l.recovery = recoveries[partitionID{t, p}]
+			in.lanes[partitionID{t, p}] = l
+			l.start(context.WithoutCancel(ctx))
+		}
+	}
+	in.metrics.lanes.Set(float64(len(in.lanes)))
+}
+
+// topicIDs asks the broker which incarnation of each topic this is. Offsets
+// are identity only together with it.
+func (in *ingest) topicIDs(ctx context.Context, parts map[string][]int32) (map[string]uuid.UUID, error) {
+	names := make([]string, 0, len(parts))
+	for t := range parts {
+		names = append(names, t)
+	}
+	if len(names) == 0 {
+		return nil, nil
+	}
+	details, err := in.admin.ListTopics(ctx, names...)
+	if err != nil {
+		return nil, fmt.Errorf("topic ids: %w", err)
+	}
+	ids := make(map[string]uuid.UUID, len(names))
+	for _, t := range names {
+		d := details[t]
+		if d.Err != nil {
+			return nil, fmt.Errorf("topic id of %s: %w", t, d.Err)
+		}
+		ids[t] = uuid.UUID(d.ID)
+		if ids[t] == uuid.Nil {
+			return nil, fmt.Errorf("the broker gives topic %s no id: Kafka 2.8 or newer is needed", t)
+		}
+	}
+	return ids, nil
+}
+
+// revoked drains lanes whose partitions move. While it runs the group waits,
+// so it is bounded.
+func (in *ingest) revoked(_ context.Context, _ *kgo.Client, parts map[string][]int32) {
+	in.end(parts, drainTimeout)
+}
+
+// lostPartitions cuts lanes off: their partitions already have other owners,
+// and nothing they could commit would be accepted.
+func (in *ingest) lostPartitions(_ context.Context, _ *kgo.Client, parts map[string][]int32) {
+	in.end(parts, 0)
+}
+
+func (in *ingest) end(parts map[string][]int32, timeout time.Duration) {
+	var ending []*lane
+	in.mu.Lock()
+	for t, ps := range parts {
+		for _, p := range ps {
+			at := partitionID{t, p}
+			in.health.ok(at.String()) // whoever owns it next finds out anew
+			if l := in.lanes[at]; l != nil {
+				ending = append(ending, l)
+			}
+			delete(in.lanes, at)
+			if in.paused[at] { // the client remembers pauses across assignments
+				delete(in.paused, at)
+				in.client.ResumeFetchPartitions(map[string][]int32{t: {p}})
+			}
+			in.metrics.lag.DeleteLabelValues(t, strconv.Itoa(int(p)))
+		}
+	}
+	in.metrics.lanes.Set(float64(len(in.lanes)))
+	in.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	for _, l := range ending {
+		l.drain()
+	}
+	for _, l := range ending {
+		l.join(ctx)
+	}
+}
+
+// forget takes a lane that stopped by itself out of the way: its partition
+// stands still, visibly, until it is assigned anew.
+func (in *ingest) forget(l *lane, err error) {
+	at := partitionID{l.topic, l.partition}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.lanes[at] != l {
+		return
+	}
+	delete(in.lanes, at)
+	in.paused[at] = true
+	in.client.PauseFetchPartitions(map[string][]int32{l.topic: {l.partition}})
+	in.health.failed(at.String(), err)
+}
+
+// endAll drains every lane: the service stops.
+func (in *ingest) endAll() {
+	parts := map[string][]int32{}
+	in.mu.Lock()
+	for at := range in.lanes {
+		parts[at.topic] = append(parts[at.topic], at.partition)
+	}
+	in.mu.Unlock()
+	in.end(parts, drainTimeout)
+}

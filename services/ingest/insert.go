@@ -1,0 +1,154 @@
+package ingest
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/ClickHouse/ch-go"
+	"github.com/ClickHouse/ch-go/proto"
+	"go.uber.org/zap"
+
+	"github.com/auditrail/auditrail/services/internal/store"
+)
+
+const (
+	// attemptTimeout bounds one attempt to insert, so that an engine that
+	// hangs with the connection open is not waited for for ever. A batch
+	// takes well under a second; the rest is for an engine that is merging.
+	attemptTimeout = 60 * time.Second
+	dialTimeout    = 5 * time.Second
+	retryFirst     = 100 * time.Millisecond
+	retryMost      = 5 * time.Second
+)
+
+// inserter sends blocks over a few connections. Safe for concurrent use.
+type inserter struct {
+	store store.Config
+	body  string
+	slots chan *ch.Client // one slot a connection; nil: not connected
+	next  atomic.Uint32   // rotates over the addresses
+}
+
+func newInserter(cfg store.Config, connections int) *inserter {
+	i := &inserter{store: cfg, body: insertStatement(newColumns().block), slots: make(chan *ch.Client, connections)}
+	for range connections {
+		i.slots <- nil
+	}
+	return i
+}
+
+// insertStatement names the columns, so that the order of the table does not
+// matter and columns with defaults may be left out.
+func insertStatement(block proto.Input) string {
+	names := make([]string, len(block))
+	for i, c := range block {
+		names[i] = c.Name
+	}
+	return "INSERT INTO audit_events (" + strings.Join(names, ", ") + ") VALUES"
+}
+
+// once sends the block of b under its token, one attempt. It returns nil only
+// when the engine has acknowledged the rows. Any error leaves open whether they
+// landed; the repetition under the same token is safe.
+func (i *inserter) once(ctx context.Context, token string, block proto.Input) error {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	var c *ch.Client
+	select {
+	case c = <-i.slots:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { i.slots <- c }()
+	var err error
+	if c == nil || c.IsClosed() {
+		if c, err = i.dial(ctx); err != nil {
+			c = nil
+			return err
+		}
+	}
+	err = c.Do(ctx, ch.Query{
+		Body:  i.body,
+		Input: block,
+		Settings: []ch.Setting{
+			{Key: "insert_deduplication_token", Value: token, Important: true},
+			{Key: "insert_deduplicate", Value: "1", Important: true},
+			// Asynchronous inserts merge blocks of several clients: a token
+			// would no longer name one block.
+			{Key: "async_insert", Value: "0", Important: true},
+			// One insert is one block, however the engine is configured: the
+			// token is checked a block.
+			{Key: "max_insert_block_size", Value: "1048576", Important: true},
+			{Key: "max_insert_threads", Value: "1", Important: true},
+		},
+	})
+	if err != nil {
+		_ = c.Close() // its state is unknown
+		c = nil
+	}
+	return err
+}
+
+func (i *inserter) dial(ctx context.Context) (*ch.Client, error) {
+	addr := i.store.Addr[int(i.next.Add(1))%len(i.store.Addr)]
+	c, err := ch.Dial(ctx, ch.Options{
+		Address: addr, Database: i.store.Database, User: i.store.User, Password: i.store.Password,
+		Compression: ch.CompressionLZ4, DialTimeout: dialTimeout, HandshakeTimeout: dialTimeout, ReadTimeout: attemptTimeout,
+		ClientName: "auditrail-ingest",
+	})
+	if err != nil {
+		return nil, fmt.Errorf("connect to clickhouse %s: %w", addr, err)
+	}
+	return c, nil
+}
+
+// close ends all connections. No insert may be under way.
+func (i *inserter) close() {
+	for range cap(i.slots) {
+		if c := <-i.slots; c != nil {
+			_ = c.Close() // nothing is buffered in it
+		}
+	}
+}
+
+// insert repeats a batch's insert until the engine acknowledges it or ctx ends.
+func (in *ingest) insert(ctx context.Context, l *lane, b *batch) error {
+	token := b.token(l.topicID, l.partition)
+	return in.retry(ctx, "insert", func(ctx context.Context) error {
+		began := time.Now()
+		err := in.inserter.once(ctx, token, b.rows.block)
+		in.metrics.inserted(time.Since(began), err)
+		if err != nil {
+			return fmt.Errorf("insert batch %s: %w", token, err)
+		}
+		return nil
+	})
+}
+
+// retry repeats do, with growing pauses, until it returns nil or ctx ends. It
+// keeps the process's health: what fails is shown by /readyz until it works.
+func (in *ingest) retry(ctx context.Context, what string, do func(context.Context) error) error {
+	pause := retryFirst
+	for {
+		err := do(ctx)
+		if err == nil {
+			in.health.ok(what)
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		in.health.failed(what, err)
+		in.metrics.retries.WithLabelValues(what).Inc()
+		in.log.Warn("failed, will be repeated", zap.String("what", what), zap.Duration("pause", pause), zap.Error(err))
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		pause = min(2*pause, retryMost)
+	}
+}

@@ -1,0 +1,341 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+
+	"github.com/auditrail/auditrail/pkg/audit"
+)
+
+// lane carries one partition from Kafka into the table, in order. Two
+// goroutines: the accumulator decodes records into the batch at hand, the
+// writer stores the batch before. A lane lives from assignment to revocation.
+type lane struct {
+	in        *ingest
+	topic     string
+	partition int32
+	topicID   uuid.UUID
+	module    string // the only moduleCode its records may carry
+	owner     ownership
+	recovery  *recovery // the batch to make again first; nil: none
+	log       *zap.Logger
+
+	queue  *queue
+	taken  []*kgo.Record // from the queue, not yet decoded; owned by the accumulator
+	held   atomic.Int64  // bytes of the memory budget that the lane holds
+	full   chan *batch   // accumulator -> writer
+	spare  chan *batch   // writer -> accumulator
+	closed chan struct{} // closed: take no more, write what is at hand, end
+	ended  chan struct{} // closed by run when the lane is over
+	cancel context.CancelFunc
+	stop   sync.Once
+	next   int64 // offset to commit; owned by the writer
+}
+
+// batchesPerLane is two: one fills while the other is written.
+const batchesPerLane = 2
+
+func newLane(in *ingest, topic string, partition int32, topicID uuid.UUID, module string, owner ownership) *lane {
+	l := &lane{
+		in: in, topic: topic, partition: partition, topicID: topicID, module: module, owner: owner,
+		log:    in.log.With(zap.String("topic", topic), zap.Int32("partition", partition)),
+		queue:  newQueue(),
+		full:   make(chan *batch),
+		spare:  make(chan *batch, batchesPerLane),
+		closed: make(chan struct{}),
+		ended:  make(chan struct{}),
+	}
+	for range batchesPerLane {
+		l.spare <- newBatch()
+	}
+	return l
+}
+
+// start runs the lane until drain or abandon.
+func (l *lane) start(ctx context.Context) {
+	ctx, l.cancel = context.WithCancel(ctx)
+	go func() {
+		defer close(l.ended)
+		defer l.cancel()
+		writer := make(chan struct{})
+		go func() {
+			defer close(writer)
+			l.write(ctx)
+		}()
+		l.accumulate(ctx)
+		close(l.full)
+		<-writer
+		l.release(l.held.Load())
+	}()
+}
+
+// push hands fetched records to the lane and returns the bytes that wait in
+// it. Not to be called once the lane may have ended.
+func (l *lane) push(rs []*kgo.Record) int64 {
+	var cost int64
+	for _, r := range rs {
+		cost += recordCost(r)
+	}
+	l.held.Add(cost)
+	l.in.budget.take(cost)
+	l.queue.push(rs)
+	return l.held.Load()
+}
+
+func (l *lane) release(n int64) {
+	l.held.Add(-n)
+	l.in.budget.release(n)
+}
+
+// drain asks the lane to write what it has decoded and to end.
+func (l *lane) drain() { l.stop.Do(func() { close(l.closed) }) }
+
+// join waits until the lane has ended; when ctx ends first the lane is cut
+// off. An insert cut off may have landed all the same: the range named in the
+// commit before it is how the next owner finds out.
+func (l *lane) join(ctx context.Context) {
+	select {
+	case <-l.ended:
+	case <-ctx.Done():
+		l.cancel()
+		<-l.ended
+	}
+}
+
+// accumulate fills batches from the queue and hands each to the writer once it
+// is full, or old enough and the insert budget allows.
+func (l *lane) accumulate(ctx context.Context) {
+	if r := l.recovery; r != nil {
+		var err error
+		if r.stored, err = l.in.storedOffsets(ctx, l.topicID, l.partition, r.want); err != nil {
+			return // cut off; the range stays pending
+		}
+	}
+	cur := <-l.spare
+	flush := time.NewTimer(0)
+	<-flush.C
+	reserved, due := false, false
+	for {
+		var ready <-chan struct{}
+		var out chan<- *batch
+		if l.complete(cur) {
+			out = l.full // decode no further until the writer has taken it
+		} else {
+			ready = l.queue.ready
+			if len(l.taken) > 0 {
+				ready = always
+			}
+			if due && !cur.empty() && l.recovery == nil {
+				out = l.full
+			}
+		}
+		if r := l.recovery; r != nil && l.complete(cur) {
+			if err := r.check(cur); err != nil {
+				l.lost(cur, err)
+				return
+			}
+			l.log.Info("insert in doubt is made again", zap.Int64("offset", cur.first), zap.Int("records", cur.count), zap.Int("stored", len(r.stored)))
+			l.recovery, cur.sealed = nil, true
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.closed:
+			l.finish(ctx, cur)
+			return
+		case out <- cur:
+			flush.Stop()
+			reserved, due = false, false
+			select {
+			case cur = <-l.spare:
+			case <-ctx.Done():
+				return
+			}
+		case <-ready:
+			was := cur.empty()
+			l.decode(cur)
+			if was && !cur.empty() {
+				flush.Reset(l.in.cfg.Limits.FlushAge)
+			}
+		case <-flush.C:
+			// The batch is old enough. The insert budget of the process may
+			// stretch its age further; meanwhile it goes on filling.
+			if !reserved {
+				reserved = true
+				if wait := l.in.inserts.Reserve().Delay(); wait > 0 {
+					flush.Reset(wait)
+					continue
+				}
+			}
+			due = true
+		}
+	}
+}
+
+// finish hands over the last batch. What is still in the queue was never
+// counted: its offsets are not committed, the next owner reads it again.
+func (l *lane) finish(ctx context.Context, cur *batch) {
+	if cur.empty() || l.recovery != nil && !l.complete(cur) {
+		return
+	}
+	select {
+	case l.full <- cur:
+	case <-ctx.Done():
+	}
+}
+
+// complete says that b must be handed over before another record: it is full
+// or, in a recovery, has reached the end of the range that was named.
+func (l *lane) complete(b *batch) bool {
+	if l.recovery != nil {
+		return !b.empty() && b.last >= l.recovery.want.last
+	}
+	return b.full(l.in.cfg.Limits)
+}
+
+// always is ready.
+var always = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+// decode moves records from the queue into b until b is full or the records at
+// hand are used up.
+func (l *lane) decode(b *batch) {
+	now := time.Now()
+	var e audit.Event
+	if len(l.taken) == 0 {
+		l.taken = l.queue.take()
+	}
+	for len(l.taken) > 0 && !l.complete(b) {
+		r := l.taken[0]
+		l.taken[0], l.taken = nil, l.taken[1:]
+		b.take(r.Offset, len(r.Value), recordCost(r), now)
+		at := position{topicID: l.topicID, partition: r.Partition, offset: r.Offset, appended: r.Timestamp.UnixMilli()}
+		id, err := l.check(&e, r, at)
+		if err != nil {
+			b.dead = append(b.dead, deadLetter{record: r, reason: reason(err), err: err})
+			continue
+		}
+		if l.recovery.has(r.Offset) {
+			continue
+		}
+		b.months.add(e.CreatedDate)
+		b.rows.add(&e, id, at, l.in.cfg.RetentionDays)
+	}
+}
+
+// check decodes and validates one record. The clock is the broker's append
+// time, not ours, so that a replay next year decides alike.
+func (l *lane) check(e *audit.Event, r *kgo.Record, at position) (uuid.UUID, error) {
+	if len(r.Value) > audit.MaxRecordBytes {
+		return uuid.UUID{}, tooLong(len(r.Value))
+	}
+	if err := audit.Decode(r.Value, e); err != nil {
+		return uuid.UUID{}, err
+	}
+	if err := e.Validate(r.Timestamp, l.in.maxAge); err != nil {
+		return uuid.UUID{}, err
+	}
+	if e.ModuleCode != l.module {
+		return uuid.UUID{}, wrongTopic(e.ModuleCode, l.topic)
+	}
+	return eventID(e, at)
+}
+
+// idleCommit is how long a lane waits for its next batch before it commits the
+// end of the last one by itself. With a next batch at hand the two commits are
+// one.
+const idleCommit = 50 * time.Millisecond
+
+// write stores batches in order. Each batch goes through the same steps; the
+// comments say what a restart finds if we die there.
+func (l *lane) write(ctx context.Context) {
+	idle := time.NewTimer(0)
+	<-idle.C
+	uncommitted := false
+	for {
+		select {
+		case b, more := <-l.full:
+			idle.Stop()
+			if !more {
+				if uncommitted {
+					l.settle(ctx)
+				}
+				return
+			}
+			if err := l.store(ctx, b); err != nil {
+				l.lost(b, err)
+				return
+			}
+			uncommitted = true
+			idle.Reset(idleCommit)
+		case <-idle.C:
+			uncommitted = !l.settle(ctx)
+			if uncommitted {
+				idle.Reset(l.in.cfg.Limits.FlushAge)
+			}
+		}
+	}
+}
+
+// store makes one batch durable.
+func (l *lane) store(ctx context.Context, b *batch) error {
+	// 1. Dead letters first. If we die after this, they are written again by
+	// the next attempt and folded by their key.
+	if err := l.bury(ctx, b); err != nil {
+		return err
+	}
+	if b.rows.rows() > 0 {
+		// 2. Name the range. The commit's offset is the batch's first record,
+		// which also settles the batch before. If we die after this, the next
+		// owner starts at the first record, and the range tells it which
+		// records one insert may already hold.
+		pending := &pendingRange{first: b.first, last: b.last, count: b.count, bytes: b.bytes}
+		if err := l.in.commits.commit(ctx, l.owner, l.topic, l.topicID, l.partition, b.first, pending); err != nil {
+			return err
+		}
+		// 3. Insert under the range's token, again and again until the engine
+		// says yes. If it landed and we were told that it failed, the token
+		// makes the repetition a no-op.
+		if err := l.in.insert(ctx, l, b); err != nil {
+			return err
+		}
+	}
+	// 4. The offset moves past the batch with the next commit: the next
+	// batch's, or settle's when none comes soon.
+	l.next = b.last + 1
+	l.in.metrics.stored(l, b)
+	l.release(b.held)
+	l.in.resume(l)
+	b.reset()
+	l.spare <- b
+	return nil
+}
+
+// settle commits the end of the last batch and reports whether that worked. A
+// failure is no loss: the batch stays named, and a restart finds it stored.
+func (l *lane) settle(ctx context.Context) bool {
+	err := l.in.commits.commit(ctx, l.owner, l.topic, l.topicID, l.partition, l.next, nil)
+	if err != nil && ctx.Err() == nil {
+		l.log.Warn("offset not committed, will be repeated", zap.Int64("offset", l.next), zap.Error(err))
+	}
+	return err == nil
+}
+
+// lost ends a lane that may not go on: cut off, or no longer the owner of its
+// partition. The batch is not counted; whoever owns the partition reads it
+// again.
+func (l *lane) lost(b *batch, err error) {
+	if !errors.Is(err, context.Canceled) {
+		l.log.Error("lane stopped", zap.Int64("offset", b.first), zap.Error(err))
+		l.in.metrics.laneStops.Inc()
+		l.in.forget(l, err)
+	}
+	l.cancel()
+}

@@ -1,0 +1,153 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kadm"
+)
+
+// marker is the metadata of every commit: which incarnation of the topic the
+// offset belongs to and, before an insert, which records that insert may store.
+type marker struct {
+	topicID uuid.UUID
+	pending *pendingRange // nil: everything before the offset is stored
+}
+
+// pendingRange names the records of one batch.
+type pendingRange struct {
+	first, last int64
+	count       int
+	bytes       int64
+}
+
+// markerVersion leads the metadata, so that a later form can be told apart.
+const markerVersion = "1"
+
+// String is the metadata form: version, topic id and, when a range is pending,
+// its first and last offset, count and bytes.
+func (m marker) String() string {
+	if p := m.pending; p != nil {
+		return fmt.Sprintf("%s %s %d %d %d %d", markerVersion, m.topicID, p.first, p.last, p.count, p.bytes)
+	}
+	return markerVersion + " " + m.topicID.String()
+}
+
+// parseMarker reads the metadata form.
+func parseMarker(s string) (marker, error) {
+	f := strings.Fields(s)
+	if len(f) != 2 && len(f) != 6 || f[0] != markerVersion {
+		return marker{}, fmt.Errorf("commit metadata %q was not written by this service", s)
+	}
+	var m marker
+	var errs [5]error
+	m.topicID, errs[0] = uuid.Parse(f[1])
+	if len(f) == 6 {
+		p := &pendingRange{}
+		p.first, errs[1] = strconv.ParseInt(f[2], 10, 64)
+		p.last, errs[2] = strconv.ParseInt(f[3], 10, 64)
+		p.count, errs[3] = strconv.Atoi(f[4])
+		p.bytes, errs[4] = strconv.ParseInt(f[5], 10, 64)
+		m.pending = p
+	}
+	if err := errors.Join(errs[:]...); err != nil {
+		return marker{}, fmt.Errorf("commit metadata %q: %w", s, err)
+	}
+	return m, nil
+}
+
+// recovery is what a lane does first when its partition's last owner may have
+// died in the middle of an insert: it makes the same batch again, less the
+// rows that are stored, under the same token.
+type recovery struct {
+	want   pendingRange
+	stored map[int64]struct{} // offsets of the range that the table holds
+}
+
+// recoveries reads the committed markers of the partitions: one recovery for
+// each that has a range pending. Their lanes look into the table themselves.
+func (in *ingest) recoveries(ctx context.Context, parts map[string][]int32, ids map[string]uuid.UUID) (map[partitionID]*recovery, error) {
+	var wanted kadm.TopicsSet
+	for t, ps := range parts {
+		wanted.Add(t, ps...)
+	}
+	committed, err := in.admin.FetchOffsetsForTopics(ctx, in.cfg.Group, wanted.Topics()...)
+	if err != nil {
+		return nil, fmt.Errorf("read committed offsets: %w", err)
+	}
+	out := map[partitionID]*recovery{}
+	for t, ps := range parts {
+		for _, p := range ps {
+			o, ok := committed.Lookup(t, p)
+			if !ok || o.Err != nil || o.At < 0 || o.Metadata == "" {
+				if o.Err != nil {
+					return nil, fmt.Errorf("committed offset of %s/%d: %w", t, p, o.Err)
+				}
+				continue
+			}
+			m, err := parseMarker(o.Metadata)
+			if err != nil {
+				return nil, fmt.Errorf("%s/%d: %w", t, p, err)
+			}
+			if m.pending == nil || m.topicID != ids[t] {
+				continue
+			}
+			out[partitionID{t, p}] = &recovery{want: *m.pending}
+		}
+	}
+	return out, nil
+}
+
+// storedOffsets asks the table which records of a range it holds. Another
+// attempt at the same insert may still be under way and land after we looked:
+// the token then makes either ours or that one a no-op.
+func (in *ingest) storedOffsets(ctx context.Context, topicID uuid.UUID, partition int32, r pendingRange) (map[int64]struct{}, error) {
+	stored := map[int64]struct{}{}
+	err := in.retry(ctx, "recovery", func(ctx context.Context) error {
+		clear(stored)
+		rows, err := in.store.Query(ctx, `SELECT kafka_offset FROM audit_events
+			WHERE kafka_offset BETWEEN {first:Int64} AND {last:Int64} AND kafka_partition = {partition:UInt32} AND topic_id = {topic:UUID}`,
+			clickhouse.Named("first", strconv.FormatInt(r.first, 10)), clickhouse.Named("last", strconv.FormatInt(r.last, 10)),
+			clickhouse.Named("partition", strconv.Itoa(int(partition))), clickhouse.Named("topic", topicID.String()))
+		if err != nil {
+			return fmt.Errorf("look for the rows of %s/%d %d-%d: %w", topicID, partition, r.first, r.last, err)
+		}
+		defer func() { _ = rows.Close() }() // Err tells what matters
+		for rows.Next() {
+			var offset int64
+			if err := rows.Scan(&offset); err != nil {
+				return err
+			}
+			stored[offset] = struct{}{}
+		}
+		return rows.Err()
+	})
+	return stored, err
+}
+
+// has says that the table holds the record already. A nil recovery has none.
+func (r *recovery) has(offset int64) bool {
+	if r == nil {
+		return false
+	}
+	_, ok := r.stored[offset]
+	return ok
+}
+
+// errMismatch tells that Kafka no longer has the records that a pending insert
+// was made of, so that nobody can say what was stored.
+var errMismatch = errors.New("the records of the pending range are not those that were named")
+
+// check compares the batch that was made again with the range that was named.
+func (r *recovery) check(b *batch) error {
+	got := pendingRange{first: b.first, last: b.last, count: b.count, bytes: b.bytes}
+	if got != r.want {
+		return fmt.Errorf("%w: named %+v, found %+v; compare the table with Kafka and commit the right offset by hand", errMismatch, r.want, got)
+	}
+	return nil
+}
