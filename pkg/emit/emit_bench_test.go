@@ -1,4 +1,4 @@
-package emit
+package emit_test
 
 import (
 	"io"
@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/auditrail/auditrail/pkg/audit"
+	"github.com/auditrail/auditrail/pkg/emit"
 )
 
 // workload is an event of the size that modules send.
@@ -43,13 +44,13 @@ func BenchmarkEmit(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer cluster.Close()
-	em, err := New(Config{Brokers: cluster.ListenAddrs()})
+	em, err := emit.New(emit.Config{Brokers: cluster.ListenAddrs()})
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer em.Close(b.Context())
 	e := workload()
-	var sink Sink = em
+	var sink emit.Sink = em
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		if i%20_000 == 0 {
