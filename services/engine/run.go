@@ -1,0 +1,144 @@
+//go:build !noengine && (linux || darwin)
+
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/auditrail/auditrail/services/engine/access"
+	"github.com/auditrail/auditrail/services/engine/chdb"
+	"github.com/auditrail/auditrail/services/engine/library"
+	"github.com/auditrail/auditrail/services/engine/session"
+	"github.com/auditrail/auditrail/services/engine/tcp"
+	"github.com/auditrail/auditrail/services/engine/web"
+)
+
+// drainTimeout bounds how long running inserts hold up the end: longer than a
+// large insert takes, shorter than supervisors wait before they kill.
+const drainTimeout = 10 * time.Second
+
+func run(ctx context.Context, cfg Config, deps Deps) error {
+	if err := errors.Join(loopback("--clickhouse-addr", cfg.Addr), loopback("--clickhouse-http-addr", cfg.HTTPAddr)); err != nil {
+		return err
+	}
+	if cfg.ExitWithParent {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		// It ends with the process: a read of standard input cannot be interrupted.
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			cancel()
+		}()
+	}
+	lib, err := fetch(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	dir, unlock, err := openDataDir(cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	native, err := listen(ctx, "--clickhouse-addr", cfg.Addr)
+	if err != nil {
+		return err
+	}
+	defer native.Close() //nolint:errcheck // closed before in most cases
+	http, err := listen(ctx, "--clickhouse-http-addr", cfg.HTTPAddr)
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	if err := chdb.Load(lib); err != nil {
+		return fmt.Errorf("embedded ClickHouse engine: %w", err)
+	}
+	sessions, err := session.Open(dir)
+	if err != nil {
+		return fmt.Errorf("embedded ClickHouse engine on %s: %w", dir, err)
+	}
+	defer sessions.Close()
+	deps.Log.Info("engine ready", zap.String("version", chdb.Version()), zap.Stringer("native", native.Addr()),
+		zap.String("http", cfg.HTTPAddr), zap.String("dir", dir), zap.Duration("took", time.Since(start)))
+	return serve(ctx, cfg, deps, sessions, dir, native, http)
+}
+
+// serve runs both servers until ctx is done or one of them fails.
+func serve(ctx context.Context, cfg Config, deps Deps, sessions *session.Manager, dir string, native, http net.Listener) error {
+	login := access.Login{User: cfg.User, Password: cfg.Password}
+	if login.User == "" {
+		login.User = "default"
+	}
+	tcpServer := &tcp.Server{Sessions: sessions, Login: login, Log: deps.Log}
+	webServer, err := web.New(web.Config{Sessions: sessions, Login: login, Log: deps.Log, TempDir: filepath.Join(dir, tempDir)})
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return tcpServer.Serve(native) })
+	var httpAddr net.Addr
+	if http != nil {
+		httpAddr = http.Addr()
+		group.Go(func() error { return webServer.Serve(http) })
+	}
+	group.Go(func() error {
+		<-ctx.Done()
+		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+		defer cancel()
+		var both errgroup.Group
+		both.Go(func() error {
+			tcpServer.StartDrain()
+			_ = native.Close()
+			tcpServer.Shutdown(drain)
+			return nil
+		})
+		both.Go(func() error { webServer.Shutdown(drain); return nil })
+		return both.Wait()
+	})
+	if deps.Ready != nil {
+		deps.Ready(native.Addr(), httpAddr)
+	}
+	return group.Wait()
+}
+
+func fetch(ctx context.Context, cfg Config) (string, error) {
+	return library.Ensure(ctx, library.Options{Library: cfg.Library, Cache: cfg.Cache, Progress: os.Stderr})
+}
+
+// loopback refuses addresses that other machines reach.
+func loopback(flag, addr string) error {
+	if addr == "" {
+		return nil
+	}
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", flag, addr, err)
+	}
+	if ip := net.ParseIP(host); host == "localhost" || (ip != nil && ip.IsLoopback()) {
+		return nil
+	}
+	return fmt.Errorf("%s %s: the embedded engine serves this machine alone (127.0.0.1, ::1 or localhost), "+
+		"because it has one user and no TLS; for other machines run a ClickHouse server and point --clickhouse-addr of the services at it", flag, addr)
+}
+
+func listen(ctx context.Context, flag, addr string) (net.Listener, error) {
+	if addr == "" {
+		return nil, nil
+	}
+	var lc net.ListenConfig
+	ln, err := lc.Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w; stop what uses the port, or set another one", flag, err)
+	}
+	return ln, nil
+}

@@ -1,0 +1,123 @@
+//go:build !noengine && (linux || darwin)
+
+package session
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/auditrail/auditrail/services/engine/chdb"
+	"github.com/auditrail/auditrail/services/engine/sqltext"
+)
+
+// killInterval is how often a kill is repeated: a query that has not reached the
+// engine's process list yet is missed by the first one.
+const killInterval = 20 * time.Millisecond
+
+// Session is one session of the engine. It is owned by one goroutine, but for
+// Kill.
+type Session struct {
+	conn    *chdb.Conn
+	manager *Manager
+	tag     string            // begins log_comment of every query; names the session in the process list
+	applied map[string]string // settings in force beside the defaults
+}
+
+// logComment carries the tag, because the library does not let a query's id be set.
+const logComment = "log_comment"
+
+func (s *Session) init(database string) error {
+	if err := s.conn.Exec("SET " + logComment + "=" + sqltext.Quote(s.tag) + ", " + defaults); err != nil {
+		return err
+	}
+	if database == "" || database == "default" {
+		return nil
+	}
+	return s.conn.Exec("USE " + sqltext.QuoteName(database))
+}
+
+// Conn runs statements in the session.
+func (s *Session) Conn() *chdb.Conn { return s.conn }
+
+// Close ends the session.
+func (s *Session) Close() { s.conn.Close() }
+
+// Setting is a setting that came with a query.
+type Setting struct {
+	Name, Value string
+	// Important: an unknown setting is an error, not ignored.
+	Important bool
+}
+
+// Apply makes the given settings hold, and only them: what an earlier query
+// brought goes back to its default.
+func (s *Session) Apply(settings []Setting) error {
+	want := make(map[string]string, len(settings))
+	for _, x := range settings {
+		if !s.manager.settings[x.Name] {
+			if x.Important {
+				return chdb.Errorf(chdb.CodeUnknownSetting, "UNKNOWN_SETTING", "Unknown setting '%s'.", x.Name)
+			}
+			continue
+		}
+		want[x.Name] = x.Value
+	}
+	var set []string
+	for name, value := range want {
+		if old, ok := s.applied[name]; ok && old == value {
+			continue
+		}
+		if name == logComment {
+			value = s.tag + " " + value
+		}
+		set = append(set, name+"="+sqltext.Quote(value))
+	}
+	for name := range s.applied {
+		if _, ok := want[name]; ok {
+			continue
+		}
+		if name == logComment {
+			set = append(set, name+"="+sqltext.Quote(s.tag))
+		} else {
+			set = append(set, name+"=DEFAULT")
+		}
+	}
+	if len(set) == 0 {
+		return nil
+	}
+	slices.Sort(set)
+	if err := s.conn.Exec("SET " + strings.Join(set, ", ")); err != nil {
+		s.forget(want)
+		return err
+	}
+	s.applied = want
+	return nil
+}
+
+// forget notes that a SET failed half-way: everything it named is unknown now
+// and is set or reset by the next Apply.
+func (s *Session) forget(want map[string]string) {
+	for name := range maps.Keys(want) {
+		s.applied[name] = "\x00" // no value that a client sends
+	}
+}
+
+// Kill stops what runs in the session, and keeps at it until done is closed.
+// The caller closes done once the engine has returned, and starts nothing new
+// in the session before Kill has returned.
+func (s *Session) Kill(done <-chan struct{}) error {
+	tick := time.NewTicker(killInterval)
+	defer tick.Stop()
+	for {
+		if err := s.manager.kill(s.tag); err != nil {
+			return err
+		}
+		select {
+		case <-done:
+			return nil
+		case <-tick.C:
+		}
+	}
+}

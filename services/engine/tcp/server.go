@@ -1,0 +1,121 @@
+//go:build !noengine && (linux || darwin)
+
+// Package tcp serves ClickHouse's native protocol from the embedded engine, as
+// far as clickhouse-go and ch-go use it: queries, inserts, parameters, settings,
+// cancellation, compression. Not: external tables, Distributed, TLS.
+package tcp
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+
+	"go.uber.org/zap"
+
+	"github.com/auditrail/auditrail/services/engine/access"
+	"github.com/auditrail/auditrail/services/engine/session"
+)
+
+// maxConnections bounds the engine's sessions; a connection costs a session and
+// two buffers.
+const maxConnections = 1024
+
+// Server accepts connections. Its fields are set before Serve.
+type Server struct {
+	Sessions *session.Manager
+	Login    access.Login
+	Log      *zap.Logger
+
+	mu       sync.Mutex
+	conns    map[*conn]struct{} // guarded by mu
+	draining bool               // guarded by mu
+	wg       sync.WaitGroup     // one for each conn
+}
+
+// Serve accepts on ln until it is closed, by Shutdown or from outside. It
+// returns nil after Shutdown.
+func (s *Server) Serve(ln net.Listener) error {
+	for {
+		nc, err := ln.Accept()
+		if err != nil {
+			if s.isDraining() && errors.Is(err, net.ErrClosed) {
+				return nil
+			}
+			return err
+		}
+		c := newConn(s, nc)
+		if !s.add(c) {
+			c.refuse()
+			continue
+		}
+		go func() {
+			defer s.remove(c)
+			c.serve()
+		}()
+	}
+}
+
+// StartDrain makes Serve end without an error once its listener is closed, and
+// every connection end after its query. Shutdown comes next.
+func (s *Server) StartDrain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.draining = true
+}
+
+// Shutdown closes idle connections and those with a running query, waits until
+// running inserts are done or ctx is, and closes the rest. StartDrain and the
+// listener's Close come before. On return no connection is left.
+func (s *Server) Shutdown(ctx context.Context) {
+	s.mu.Lock()
+	for c := range s.conns {
+		if !c.inserting.Load() {
+			c.close()
+		}
+	}
+	s.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		s.wg.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	for c := range s.conns {
+		c.close()
+	}
+	s.mu.Unlock()
+	<-done
+}
+
+func (s *Server) isDraining() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.draining
+}
+
+func (s *Server) add(c *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining || len(s.conns) >= maxConnections {
+		return false
+	}
+	if s.conns == nil {
+		s.conns = map[*conn]struct{}{}
+	}
+	s.conns[c] = struct{}{}
+	s.wg.Add(1)
+	return true
+}
+
+func (s *Server) remove(c *conn) {
+	s.mu.Lock()
+	delete(s.conns, c)
+	s.mu.Unlock()
+	s.wg.Done()
+}
