@@ -82,14 +82,17 @@ func (cfg Config) withDefaults() (Config, error) {
 	if len(cfg.Brokers) == 0 {
 		return cfg, errors.New("new emitter: no brokers: set Config.Brokers")
 	}
-	for name, n := range map[string]int64{
-		"MaxBufferedBytes":  int64(cfg.MaxBufferedBytes),
-		"MaxBufferedEvents": int64(cfg.MaxBufferedEvents),
-		"DeliveryTimeout":   int64(cfg.DeliveryTimeout),
-		"MaxAge":            int64(cfg.MaxAge),
+	for _, field := range []struct {
+		name  string
+		value int64
+	}{
+		{"MaxBufferedBytes", int64(cfg.MaxBufferedBytes)},
+		{"MaxBufferedEvents", int64(cfg.MaxBufferedEvents)},
+		{"DeliveryTimeout", int64(cfg.DeliveryTimeout)},
+		{"MaxAge", int64(cfg.MaxAge)},
 	} {
-		if n < 0 {
-			return cfg, fmt.Errorf("new emitter: Config.%s is negative", name)
+		if field.value < 0 {
+			return cfg, fmt.Errorf("new emitter: Config.%s is negative", field.name)
 		}
 	}
 	if cfg.ClientID == "" {
@@ -134,9 +137,19 @@ func (cfg Config) client() (*kgo.Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("new emitter: %w", err)
 	}
-	if client.OptValue(kgo.DisableIdempotentWrite) == true {
-		client.Close()
-		return nil, errors.New("new emitter: Config.KafkaOptions may not disable idempotent writes")
+	for _, opt := range []struct {
+		name  string
+		isSet bool
+	}{
+		{"DisableIdempotentWrite", client.OptValue(kgo.DisableIdempotentWrite) == true},
+		{"AllowIdempotentProduceCancellation", client.OptValue(kgo.AllowIdempotentProduceCancellation) == true},
+		{"ManualFlushing", client.OptValue(kgo.ManualFlushing) == true},
+		{"TransactionalID", client.OptValue(kgo.TransactionalID) != ""},
+	} {
+		if opt.isSet {
+			client.Close()
+			return nil, fmt.Errorf("new emitter: Config.KafkaOptions may not have %s: delivery rests on it", opt.name)
+		}
 	}
 	return client, nil
 }
