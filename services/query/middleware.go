@@ -24,7 +24,7 @@ const maxRequestID = 64
 type exchange struct {
 	http.ResponseWriter
 	requestID string
-	endpoint  string // "other" until a route is found and the caller known
+	endpoint  string // "other" until a route is found
 	tenant    string // "" until the caller is known
 	status    int    // 0 until the header is written
 }

@@ -39,7 +39,7 @@ func (s *Service) routes() http.Handler {
 	for path, group := range byPath {
 		methods := make(map[string]http.Handler, len(group))
 		for _, e := range group {
-			methods[e.method] = authenticate(s.endpoint(e))
+			methods[e.method] = named(e.name, authenticate(s.endpoint(e)))
 		}
 		mux.Handle(path, s.byMethod(methods))
 	}
@@ -71,6 +71,14 @@ func (s *Service) byMethod(methods map[string]http.Handler) http.Handler {
 	})
 }
 
+// named labels what is answered from here on, refusals included.
+func named(name string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		exchangeOf(r).endpoint = name
+		next.ServeHTTP(w, r)
+	})
+}
+
 // endpoint adapts an endpoint's handler to HTTP.
 func (s *Service) endpoint(e endpoint) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -80,7 +88,7 @@ func (s *Service) endpoint(e endpoint) http.Handler {
 			return
 		}
 		x := exchangeOf(r)
-		x.endpoint, x.tenant = e.name, id.CustomerUUID
+		x.tenant = id.CustomerUUID
 		err := e.serve(w, r, id)
 		switch {
 		case err == nil:
