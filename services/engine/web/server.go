@@ -1,13 +1,19 @@
 //go:build !noengine && (linux || darwin)
 
-// Package web serves ClickHouse's HTTP interface from the embedded engine.
+// Package web serves ClickHouse's HTTP interface from the embedded engine, as
+// far as reading and simple writing go: queries in any output format, inserts in
+// any input format, parameters, settings. Not: sessions, compression.
 package web
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -24,27 +30,37 @@ type Config struct {
 	Sessions *session.Manager
 	Login    access.Login
 	Log      *zap.Logger
-	// TempDir is a folder for results that are complete files. It is the
-	// server's own: New empties it.
+	// TempDir is a folder for results that are complete files, absolute. It is
+	// the server's own: New empties it.
 	TempDir string
 }
 
 // Server is the HTTP interface.
 type Server struct {
 	Config
-	http *http.Server
-	stop context.CancelFunc // cancels the running queries
+	http  *http.Server
+	stop  context.CancelFunc // cancels the running queries
+	files atomic.Uint64      // number of the last file in TempDir
+
+	requests sync.WaitGroup // one for each request with a session
 }
 
-// New makes a Server.
+// New makes a Server and removes what a crash left in its folder.
 func New(cfg Config) (*Server, error) {
+	if err := os.RemoveAll(cfg.TempDir); err != nil {
+		return nil, fmt.Errorf("temporary results: %w", err)
+	}
+	if err := os.MkdirAll(cfg.TempDir, 0o700); err != nil {
+		return nil, fmt.Errorf("temporary results: %w", err)
+	}
 	s := &Server{Config: cfg}
 	base, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	mux := http.NewServeMux()
 	mux.HandleFunc("/ping", s.ping)
+	mux.HandleFunc("/{$}", s.root)
 	s.http = &http.Server{
-		Handler: mux, ReadHeaderTimeout: headerTimeout,
+		Handler: local(mux), ReadHeaderTimeout: headerTimeout,
 		BaseContext: func(net.Listener) context.Context { return base },
 		ErrorLog:    zap.NewStdLog(cfg.Log),
 	}
@@ -60,14 +76,35 @@ func (s *Server) Serve(ln net.Listener) error {
 }
 
 // Shutdown stops accepting, kills running queries, waits for running inserts
-// until ctx is done, and closes what is left.
+// until ctx is done, and closes what is left. On return no session is open.
 func (s *Server) Shutdown(ctx context.Context) {
 	s.stop()
 	if err := s.http.Shutdown(ctx); err != nil {
-		_ = s.http.Close()
+		_ = s.http.Close() // breaks the bodies that inserts wait for
 	}
+	s.requests.Wait() // the engine must not stop under a handler
 }
 
+// ping answers without the engine.
 func (s *Server) ping(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/html; charset=UTF-8")
 	_, _ = w.Write([]byte("Ok.\n"))
+}
+
+// local refuses what a web page could send: pages of other origins, and names
+// that were made to resolve to this machine. The engine has no other guard
+// against a browser.
+func local(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := r.Host
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		}
+		ip := net.ParseIP(host)
+		if r.Header.Get("Origin") != "" || (host != "localhost" && (ip == nil || !ip.IsLoopback())) {
+			http.Error(w, "The embedded engine does not serve web pages: no Origin header, and a loopback Host.", http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
