@@ -42,14 +42,30 @@ func decode(p []byte, e *Event) *DecodeError {
 	)
 	for {
 		start := i
-		name, at, err := memberName(p, start)
-		if err != nil {
-			return err
+		var (
+			key  string
+			name text
+			at   int
+			err  *DecodeError
+		)
+		// The common case, an ASCII name and its colon, with nothing between.
+		if i < len(p) && p[i] == '"' {
+			if j := asciiRun(p, i+1); j+1 < len(p) && p[j] == '"' && p[j+1] == ':' {
+				name, key, at = text{start: i + 1, end: j}, view(p[i+1:j]), j+2
+				if at < len(p) && p[at] <= ' ' {
+					at = space(p, at)
+				}
+			}
 		}
-		key := name.value(p)
+		if at == 0 {
+			if name, at, err = memberName(p, i); err != nil {
+				return err
+			}
+			key = name.value(p)
+		}
 		f := fieldOf(key)
 		if f < 0 {
-			if i, err = extra.add(p, start, name, at); err != nil {
+			if i, err = extra.add(p, start, name, key, at); err != nil {
 				return err
 			}
 		} else {
@@ -83,7 +99,13 @@ func decodeField(p []byte, i int, e *Event, f fieldID) (int, *DecodeError) {
 		return 0, fail(i, RuleJSON, "ends where a value must stand")
 	}
 	if dst := e.text(f); dst != nil && p[i] == '"' {
-		t, err := scanText(p, i+1)
+		start := i + 1
+		end := asciiRun(p, start)
+		if end < len(p) && p[end] == '"' {
+			*dst = view(p[start:end])
+			return end + 1, nil
+		}
+		t, err := scanTextSlow(p, start, end)
 		if err != nil {
 			return 0, err
 		}

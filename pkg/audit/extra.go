@@ -14,10 +14,9 @@ type extraFields struct {
 	names []string // unescaped, to refuse duplicates
 }
 
-// add checks and copies the member whose name starts at p[start] and whose
-// value starts at p[at]. It returns the index after the value.
-func (x *extraFields) add(p []byte, start int, name text, at int) (int, *DecodeError) {
-	key := name.value(p)
+// add checks and copies the member key, whose name starts at p[start] and
+// whose value starts at p[at]. It returns the index after the value.
+func (x *extraFields) add(p []byte, start int, name text, key string, at int) (int, *DecodeError) {
 	if len(x.names) == MaxExtraFields {
 		return 0, fail(start, RuleCount, "has more than 100 fields that the contract does not know: put them into one object")
 	}
@@ -72,10 +71,11 @@ func readExtra(raw []byte) (x extraFields, err *DecodeError) {
 		if err != nil {
 			return x, err
 		}
-		if key := name.value(raw); fieldOf(key) >= 0 {
+		key := name.value(raw)
+		if fieldOf(key) >= 0 {
 			return x, fail(start, RuleCollision, "has the known field "+key+": set it on the event")
 		}
-		if i, err = x.add(raw, start, name, at); err != nil {
+		if i, err = x.add(raw, start, name, key, at); err != nil {
 			return x, err
 		}
 		i = space(raw, i)
