@@ -40,7 +40,7 @@ type demoIdentity struct {
 
 func person(company, customer string, n int, name string, role identity.Role, tier identity.Tier, units ...string) demoIdentity {
 	return demoIdentity{company: company, Identity: identity.Identity{
-		UserUUID: fmt.Sprintf("%s-%04d", customer[:31], n), CustomerUUID: customer, Name: name, Role: role, Tier: tier, BusinessUnits: units,
+		UserUUID: fmt.Sprintf("%s%s%03d", customer[:32], customer[35:], n), CustomerUUID: customer, Name: name, Role: role, Tier: tier, BusinessUnits: units,
 	}}
 }
 
@@ -94,7 +94,7 @@ func demoVars() kong.Vars {
 }
 
 // demoWorkload makes events of the demo's people.
-func demoWorkload(seed uint64, count int64, end time.Time) *workload.Generator {
+func demoWorkload(seed uint64, count int64, end time.Time) (*workload.Generator, error) {
 	weights := map[string]float64{demoCustomer: 5, liteCustomer: 1}
 	byCustomer := map[string][]workload.User{}
 	var order []string
@@ -109,7 +109,7 @@ func demoWorkload(seed uint64, count int64, end time.Time) *workload.Generator {
 		byCustomer[d.CustomerUUID] = append(byCustomer[d.CustomerUUID], workload.User{UUID: d.UserUUID, Name: d.Name, Role: string(d.Role), BusinessUnit: unit})
 	}
 	cfg := workload.Default()
-	cfg.Seed, cfg.Count, cfg.Days, cfg.End, cfg.Full = seed, count, demoPastDays, end.UnixMilli(), true
+	cfg.Seed, cfg.Events, cfg.Days, cfg.End, cfg.Full = seed, count, demoPastDays, end.UnixMilli(), true
 	for _, c := range order {
 		cfg.Customers = append(cfg.Customers, workload.Customer{UUID: c, Weight: weights[c], Users: byCustomer[c]})
 	}
@@ -130,7 +130,10 @@ func runDemo(ctx context.Context, cfg kafka.Config, dataDir string, perSecond fl
 	if err := demoHistory(ctx, e, dataDir, log); err != nil {
 		return err
 	}
-	g := demoWorkload(uint64(time.Now().UnixNano()), demoPast, time.Now()) //nolint:gosec // any seed will do
+	g, err := demoWorkload(uint64(time.Now().UnixNano()), demoPast, time.Now()) //nolint:gosec // any seed will do
+	if err != nil {
+		return err
+	}
 	tick := time.NewTicker(time.Duration(float64(time.Second) / perSecond))
 	defer tick.Stop()
 	var ev audit.Event
@@ -163,7 +166,10 @@ func demoHistory(ctx context.Context, e *emit.Emitter, dataDir string, log *zap.
 	if err := f.Close(); err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
-	g := demoWorkload(1, demoPast, time.Now())
+	g, err := demoWorkload(1, demoPast, time.Now())
+	if err != nil {
+		return err
+	}
 	var ev audit.Event
 	for n := 0; n < demoPast && ctx.Err() == nil; {
 		g.Next(&ev)

@@ -40,7 +40,7 @@ type engineCmd struct {
 // Run serves the embedded engine until a signal.
 func (c *engineCmd) Run(ctx context.Context, log *zap.Logger) error {
 	if c.Fetch {
-		path, err := engine.Fetch(ctx, c.Config, os.Stderr)
+		path, err := engine.Fetch(ctx, c.Config)
 		if err == nil {
 			fmt.Println(path)
 		}

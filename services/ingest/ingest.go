@@ -283,24 +283,11 @@ func (in *ingest) assigned(ctx context.Context, cl *kgo.Client, parts map[string
 // topicIDs asks the broker which incarnation of each topic this is. Offsets
 // are identity only together with it.
 func (in *ingest) topicIDs(ctx context.Context, parts map[string][]int32) (map[string]uuid.UUID, error) {
-	names := make([]string, 0, len(parts))
-	for t := range parts {
-		names = append(names, t)
-	}
-	if len(names) == 0 {
-		return nil, nil
-	}
-	details, err := in.admin.ListTopics(ctx, names...)
+	ids, err := topic.IDs(ctx, in.client)
 	if err != nil {
-		return nil, fmt.Errorf("topic ids: %w", err)
+		return nil, err
 	}
-	ids := make(map[string]uuid.UUID, len(names))
-	for _, t := range names {
-		d := details[t]
-		if d.Err != nil {
-			return nil, fmt.Errorf("topic id of %s: %w", t, d.Err)
-		}
-		ids[t] = uuid.UUID(d.ID)
+	for t := range parts {
 		if ids[t] == uuid.Nil {
 			return nil, fmt.Errorf("the broker gives topic %s no id: Kafka 2.8 or newer is needed", t)
 		}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"go.uber.org/zap"
 
 	"github.com/auditrail/auditrail/services/internal/kafka"
@@ -43,13 +42,13 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 		return err
 	}
 	defer cl.Close()
-	specs, adm := cfg.Topics.Specs(), kadm.NewClient(cl)
-	created, err := topic.Ensure(ctx, adm, specs)
+	specs := cfg.Topics.Specs()
+	created, err := topic.Ensure(ctx, cl, specs)
 	if err != nil {
 		return err
 	}
 	deps.Log.Info("topics are current", zap.Int("topics", len(specs)), zap.Int("created", len(created)))
-	if err := topic.Check(ctx, adm, specs); err != nil {
+	if err := topic.Check(ctx, cl, specs); err != nil {
 		return fmt.Errorf("check topics: %w", err)
 	}
 	return nil

@@ -12,8 +12,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/auditrail/auditrail/pkg/audit"
 )
@@ -88,16 +91,35 @@ func (c Config) Specs() []Spec {
 	return append(specs, dead)
 }
 
-// Ensure creates the topics that are missing and returns their names. Safe to
-// repeat, and safe when two run at once.
-func Ensure(ctx context.Context, adm *kadm.Client, specs []Spec) ([]string, error) {
-	have, err := adm.ListTopics(ctx)
+// IDs asks the brokers for the topics that exist, with their ids. It never
+// answers from a cache: a topic made anew has a new id.
+func IDs(ctx context.Context, cl *kgo.Client) (map[string]uuid.UUID, error) {
+	req := kmsg.NewPtrMetadataRequest()
+	req.Topics = nil // all
+	resp, err := req.RequestWith(ctx, cl)
 	if err != nil {
 		return nil, fmt.Errorf("list topics: %w", err)
 	}
+	ids := make(map[string]uuid.UUID, len(resp.Topics))
+	for _, t := range resp.Topics {
+		if t.Topic != nil && t.ErrorCode == 0 {
+			ids[*t.Topic] = uuid.UUID(t.TopicID)
+		}
+	}
+	return ids, nil
+}
+
+// Ensure creates the topics that are missing, waits until the brokers show
+// them, and returns their names. Safe to repeat, and safe when two run at once.
+func Ensure(ctx context.Context, cl *kgo.Client, specs []Spec) ([]string, error) {
+	have, err := IDs(ctx, cl)
+	if err != nil {
+		return nil, err
+	}
+	adm := kadm.NewClient(cl)
 	var created []string
 	for _, s := range specs {
-		if have.Has(s.Name) {
+		if _, ok := have[s.Name]; ok {
 			continue
 		}
 		cfg := make(map[string]*string, len(s.Config))
@@ -113,7 +135,42 @@ func Ensure(ctx context.Context, adm *kadm.Client, specs []Spec) ([]string, erro
 			created = append(created, s.Name)
 		}
 	}
-	return created, nil
+	return created, await(ctx, cl, specs)
+}
+
+const (
+	// awaitTimeout bounds the wait for new topics to have leaders.
+	awaitTimeout = 30 * time.Second
+	awaitPause   = 50 * time.Millisecond
+)
+
+// await returns nil once the brokers show every topic.
+func await(ctx context.Context, cl *kgo.Client, specs []Spec) error {
+	ctx, cancel := context.WithTimeout(ctx, awaitTimeout)
+	defer cancel()
+	for {
+		have, err := IDs(ctx, cl)
+		if err != nil {
+			return err
+		}
+		if len(absent(have, specs)) == 0 {
+			return nil
+		}
+		select {
+		case <-time.After(awaitPause):
+		case <-ctx.Done():
+			return fmt.Errorf("new topics did not appear within %s: %w", awaitTimeout, ctx.Err())
+		}
+	}
+}
+
+func absent(have map[string]uuid.UUID, specs []Spec) (names []string) {
+	for _, s := range specs {
+		if _, ok := have[s.Name]; !ok {
+			names = append(names, s.Name)
+		}
+	}
+	return names
 }
 
 // critical are the settings that correctness rests on; the rest are the
@@ -122,23 +179,19 @@ var critical = []string{"cleanup.policy", "message.timestamp.type"}
 
 // Check reports what is missing or configured such that events could be lost
 // or misdated, in one sentence that says what to run.
-func Check(ctx context.Context, adm *kadm.Client, specs []Spec) error {
-	have, err := adm.ListTopics(ctx)
+func Check(ctx context.Context, cl *kgo.Client, specs []Spec) error {
+	have, err := IDs(ctx, cl)
 	if err != nil {
-		return fmt.Errorf("list topics: %w", err)
+		return err
 	}
-	var missing, names []string
-	for _, s := range specs {
-		if have.Has(s.Name) {
-			names = append(names, s.Name)
-		} else {
-			missing = append(missing, s.Name)
-		}
-	}
-	if len(missing) > 0 {
+	if missing := absent(have, specs); len(missing) > 0 {
 		return fmt.Errorf("topics are missing (%s): run auditrail migrate", strings.Join(missing, ", "))
 	}
-	configs, err := adm.DescribeTopicConfigs(ctx, names...)
+	names := make([]string, len(specs))
+	for i, s := range specs {
+		names[i] = s.Name
+	}
+	configs, err := kadm.NewClient(cl).DescribeTopicConfigs(ctx, names...)
 	if err != nil {
 		return fmt.Errorf("describe topics: %w", err)
 	}

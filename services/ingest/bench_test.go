@@ -1,0 +1,107 @@
+package ingest
+
+import (
+	"testing"
+
+	"github.com/ClickHouse/ch-go/proto"
+	"github.com/google/uuid"
+
+	"github.com/auditrail/auditrail/pkg/audit"
+	"github.com/auditrail/auditrail/services/bench/limit"
+	"github.com/auditrail/auditrail/services/bench/measure"
+)
+
+// BenchmarkBlock builds and encodes the native block of a batch, from events
+// and from the bytes of their records. `go run ./services/bench` compares the
+// results.
+func BenchmarkBlock(b *testing.B) {
+	for _, w := range measure.Workloads {
+		events := measure.Events(b, w.Full, measure.Size())
+		b.Run("events/"+w.Name+"/ours", func(b *testing.B) { benchmarkOurs(b, oursFromEvents(events)) })
+		b.Run("events/"+w.Name+"/limit", func(b *testing.B) { benchmarkLimit(b, w.Full, limitFromEvents(events)) })
+		lines := measure.Lines(b, w.Full, measure.Size())
+		b.Run("records/"+w.Name+"/ours", func(b *testing.B) { benchmarkOurs(b, oursFromRecords(lines)) })
+		b.Run("records/"+w.Name+"/limit", func(b *testing.B) { benchmarkLimit(b, w.Full, limitFromRecords(lines)) })
+	}
+}
+
+// fill gives the next event and its place, nil after the last.
+type fill func(i int) (*audit.Event, error)
+
+func benchmarkOurs(b *testing.B, next fill) {
+	var (
+		current = newBatch()
+		buf     proto.Buffer
+		at      = position{topicID: uuid.New(), partition: 3, appended: measure.Now().UnixMilli()}
+		now     = measure.Now()
+	)
+	measure.Process(b, measure.Size(), func() {
+		current.reset()
+		for i := range measure.Size() {
+			e, err := next(i)
+			if err != nil {
+				b.Fatal(err)
+			}
+			at.offset = int64(i)
+			id, err := eventID(e, at)
+			if err != nil {
+				b.Fatal(err)
+			}
+			current.take(at.offset, 0, 0, now)
+			current.months.add(e.CreatedDate)
+			current.rows.add(e, id, at, 400)
+		}
+		encode(b, &buf, current.rows.block)
+	})
+}
+
+func benchmarkLimit(b *testing.B, full bool, next fill) {
+	var (
+		columns = limit.NewColumns(full)
+		buf     proto.Buffer
+	)
+	measure.Process(b, measure.Size(), func() {
+		columns.Reset()
+		for i := range measure.Size() {
+			e, err := next(i)
+			if err != nil {
+				b.Fatal(err)
+			}
+			columns.Add(e, 3, int64(i))
+		}
+		encode(b, &buf, columns.Block())
+	})
+}
+
+func encode(b *testing.B, buf *proto.Buffer, columns proto.Input) {
+	buf.Reset()
+	block := proto.Block{Columns: len(columns), Rows: measure.Size()}
+	if err := block.EncodeBlock(buf, proto.Version, columns); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func oursFromEvents(events []audit.Event) fill {
+	return func(i int) (*audit.Event, error) { return &events[i], nil }
+}
+
+func limitFromEvents(events []audit.Event) fill { return oursFromEvents(events) }
+
+func oursFromRecords(lines [][]byte) fill {
+	var e audit.Event
+	at := measure.Now()
+	return func(i int) (*audit.Event, error) {
+		if err := audit.Decode(lines[i], &e); err != nil {
+			return nil, err
+		}
+		return &e, e.Validate(at, 0)
+	}
+}
+
+func limitFromRecords(lines [][]byte) fill {
+	var e audit.Event
+	return func(i int) (*audit.Event, error) {
+		e = audit.Event{}
+		return &e, limit.Decode(lines[i], &e)
+	}
+}
