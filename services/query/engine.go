@@ -123,7 +123,7 @@ func (e *engine) query(ctx context.Context, name string, stmt sqlgen.Statement, 
 func (e *engine) stream(ctx context.Context, stmt sqlgen.Statement, each func(driver.Rows) error) error {
 	ctx = clickhouse.Context(ctx,
 		clickhouse.WithParameters(stmt.Params()),
-		clickhouse.WithSettings(e.settings()))
+		clickhouse.WithSettings(e.settings(ctx)))
 	rows, err := e.conn.Query(ctx, stmt.SQL())
 	if err != nil {
 		return err
@@ -138,9 +138,12 @@ func (e *engine) stream(ctx context.Context, stmt sqlgen.Statement, each func(dr
 }
 
 // settings are the limits of one statement. Overflow throws: a part of an
-// answer must never pass for the whole.
-func (e *engine) settings() clickhouse.Settings {
+// answer must never pass for the whole. Read-only but for these settings; the
+// comment ties ClickHouse's query log to ours.
+func (e *engine) settings(ctx context.Context) clickhouse.Settings {
 	return clickhouse.Settings{
+		"readonly":              2,
+		"log_comment":           "auditrail query " + requestIDOf(ctx),
 		"max_execution_time":    strconv.FormatFloat(e.cfg.Timeout.Seconds(), 'f', -1, 64),
 		"timeout_overflow_mode": "throw",
 		"max_memory_usage":      int64(e.cfg.Memory),

@@ -58,6 +58,14 @@ func exchangeOf(r *http.Request) *exchange {
 	return &exchange{}
 }
 
+// requestIDOf returns the id of the request that ctx belongs to, or "".
+func requestIDOf(ctx context.Context) string {
+	if x, ok := ctx.Value(exchangeKey{}).(*exchange); ok {
+		return x.requestID
+	}
+	return ""
+}
+
 // observe gives the request its id, then counts, times and logs the answer.
 func (s *Service) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
