@@ -53,23 +53,23 @@ func (w *walker) change(start int) (int, *DecodeError) {
 	}
 	seen := 0
 	for {
-		name, at, err := memberName(p, i)
+		m, err := scanMember(p, i)
 		if err != nil {
 			return 0, err
 		}
-		bit := changeBit(name.value(p))
+		bit := changeBit(m.key)
 		switch {
 		case bit == 0:
-			return 0, fail(i, RuleUnknown, "has an entry with the member "+shortName(name.value(p))+": only field, before and after may stand there")
+			return 0, fail(i, RuleUnknown, "has an entry with the member "+shortName(m.key)+": only field, before and after may stand there")
 		case seen&bit != 0:
-			return 0, duplicate(i, name.value(p))
+			return 0, duplicate(i, m.key)
 		}
 		seen |= bit
 		var end int
 		if bit == changeField {
-			end, err = changedField(p, at)
+			end, err = changedField(p, m.at)
 		} else {
-			end, err = w.value(at, 2)
+			end, err = w.value(m.at, 2)
 		}
 		if err != nil {
 			return 0, err

@@ -41,38 +41,25 @@ func decode(p []byte, e *Event) *DecodeError {
 		extra extraFields
 	)
 	for {
-		start := i
-		var (
-			key  string
-			name text
-			at   int
-			err  *DecodeError
-		)
-		// The common case, an ASCII name and its colon, with nothing between.
-		if i < len(p) && p[i] == '"' {
-			if j := asciiRun(p, i+1); j+1 < len(p) && p[j] == '"' && p[j+1] == ':' {
-				name, key, at = text{start: i + 1, end: j}, view(p[i+1:j]), j+2
-				if at < len(p) && p[at] <= ' ' {
-					at = space(p, at)
+		f, at := knownMember(p, i)
+		if f < 0 {
+			// Not as most writers put it: look at it with care.
+			m, err := scanMember(p, i)
+			if err != nil {
+				return err
+			}
+			if f, at = fieldOf(m.key), m.at; f < 0 {
+				if i, err = extra.add(p, m); err != nil {
+					return err
 				}
 			}
 		}
-		if at == 0 {
-			if name, at, err = memberName(p, i); err != nil {
-				return err
-			}
-			key = name.value(p)
-		}
-		f := fieldOf(key)
-		if f < 0 {
-			if i, err = extra.add(p, start, name, key, at); err != nil {
-				return err
-			}
-		} else {
+		if f >= 0 {
 			if seen&(1<<f) != 0 {
-				return duplicate(start, key)
+				return duplicate(i, fieldNames[f])
 			}
 			seen |= 1 << f
+			var err *DecodeError
 			if i, err = decodeField(p, at, e, f); err != nil {
 				err.Field = fieldNames[f]
 				return err
@@ -91,6 +78,23 @@ func decode(p []byte, e *Event) *DecodeError {
 		e.Extra = extra.object()
 		return trailing(p, i+1)
 	}
+}
+
+// knownMember reads the name of a known field at p[i] and its colon, when
+// neither an escape nor white space is among them. The value starts at at.
+func knownMember(p []byte, i int) (f fieldID, at int) {
+	if i >= len(p) || p[i] != '"' {
+		return fieldUnknown, 0
+	}
+	j := asciiRun(p, i+1)
+	if j+1 >= len(p) || p[j] != '"' || p[j+1] != ':' {
+		return fieldUnknown, 0
+	}
+	at = j + 2
+	if at < len(p) && p[at] <= ' ' {
+		at = space(p, at)
+	}
+	return fieldOf(view(p[i+1 : j])), at
 }
 
 // decodeField reads the value at p[i] into the known field f.
@@ -122,7 +126,7 @@ func decodeField(p []byte, i int, e *Event, f fieldID) (int, *DecodeError) {
 		return end, err
 	case fieldAuditEnabledAppID:
 		v, end, err := integer(p, i, 0, math.MaxUint32)
-		e.AuditEnabledAppID = uint32(v)
+		e.AuditEnabledAppID = uint32(v) //nolint:gosec // integer holds it to the range
 		return end, err
 	case fieldChanges:
 		w := walker{p: p}
@@ -131,8 +135,9 @@ func decodeField(p []byte, i int, e *Event, f fieldID) (int, *DecodeError) {
 			e.Changes = p[i:end:end]
 		}
 		return end, err
+	default:
+		return 0, wrongType(p, i, "must be a string")
 	}
-	return 0, wrongType(p, i, "must be a string")
 }
 
 // integer reads the whole number at p[i].

@@ -14,36 +14,35 @@ type extraFields struct {
 	names []string // unescaped, to refuse duplicates
 }
 
-// add checks and copies the member key, whose name starts at p[start] and
-// whose value starts at p[at]. It returns the index after the value.
-func (x *extraFields) add(p []byte, start int, name text, key string, at int) (int, *DecodeError) {
+// add checks and copies a member. It returns the index after its value.
+func (x *extraFields) add(p []byte, m member) (int, *DecodeError) {
 	if len(x.names) == MaxExtraFields {
-		return 0, fail(start, RuleCount, "has more than 100 fields that the contract does not know: put them into one object")
+		return 0, fail(m.start, RuleCount, "has more than 100 fields that the contract does not know: put them into one object")
 	}
-	if len(key) > MaxExtraNameBytes {
-		return 0, fail(start, RuleLength, "has a field name longer than 256 bytes")
+	if len(m.key) > MaxExtraNameBytes {
+		return 0, fail(m.start, RuleLength, "has a field name longer than 256 bytes")
 	}
 	for _, have := range x.names {
-		if have == key {
-			return 0, duplicate(start, key)
+		if have == m.key {
+			return 0, duplicate(m.start, m.key)
 		}
 	}
-	x.names = append(x.names, key)
+	x.names = append(x.names, m.key)
 	w := walker{p: p}
-	end, err := w.value(at, 0)
+	end, err := w.value(m.at, 0)
 	if err != nil {
-		err.Field = shortName(key)
+		err.Field = shortName(m.key)
 		return 0, err
 	}
 	if x.raw == nil {
-		x.raw = make([]byte, 0, min(len(p)-start+2, 512))
+		x.raw = make([]byte, 0, min(len(p)-m.start+2, 512))
 		x.raw = append(x.raw, '{')
 	} else {
 		x.raw = append(x.raw, ',')
 	}
-	x.raw = append(x.raw, p[name.start-1:name.end+1]...)
+	x.raw = append(x.raw, p[m.start:m.end]...)
 	x.raw = append(x.raw, ':')
-	x.raw = append(x.raw, p[at:end]...)
+	x.raw = append(x.raw, p[m.at:end]...)
 	return end, nil
 }
 
@@ -66,16 +65,14 @@ func readExtra(raw []byte) (x extraFields, err *DecodeError) {
 		return x, trailing(raw, i+1)
 	}
 	for {
-		start := i
-		name, at, err := memberName(raw, start)
+		m, err := scanMember(raw, i)
 		if err != nil {
 			return x, err
 		}
-		key := name.value(raw)
-		if fieldOf(key) >= 0 {
-			return x, fail(start, RuleCollision, "has the known field "+key+": set it on the event")
+		if fieldOf(m.key) >= 0 {
+			return x, fail(i, RuleCollision, "has the known field "+m.key+": set it on the event")
 		}
-		if i, err = x.add(raw, start, name, key, at); err != nil {
+		if i, err = x.add(raw, m); err != nil {
 			return x, err
 		}
 		i = space(raw, i)

@@ -136,6 +136,7 @@ func (e *Event) text(f fieldID) *string {
 		return &e.Origin
 	case fieldRequestID:
 		return &e.RequestID
+	default:
+		return nil
 	}
-	return nil
 }

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"math/rand/v2"
 	"time"
@@ -19,14 +20,11 @@ func NewID(at time.Time) string {
 // unique, not secret.
 func PutID(id *[36]byte, at time.Time) {
 	var b [16]byte
-	ms := uint64(at.UnixMilli())
-	fraction := uint64(at.Nanosecond()) % 1e6 << 12 / 1e6
-	head := ms<<16 | 7<<12 | fraction
-	tail := rand.Uint64()&(1<<62-1) | 1<<63
-	for i := range 8 {
-		b[i] = byte(head >> (56 - 8*i))
-		b[8+i] = byte(tail >> (56 - 8*i))
-	}
+	fraction := int64(at.Nanosecond()) % 1e6 << 12 / 1e6
+	head := at.UnixMilli()<<16 | 7<<12 | fraction
+	tail := rand.Uint64()&(1<<62-1) | 1<<63         //nolint:gosec // unique is enough, see above
+	binary.BigEndian.PutUint64(b[:8], uint64(head)) //nolint:gosec // the bits are meant
+	binary.BigEndian.PutUint64(b[8:], tail)
 	hex.Encode(id[0:8], b[0:4])
 	id[8] = '-'
 	hex.Encode(id[9:13], b[4:6])

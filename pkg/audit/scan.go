@@ -200,7 +200,9 @@ func (t text) value(p []byte) string {
 
 // view makes a string of b without copying. The string lives as long as b is
 // not written to.
-func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+func view(b []byte) string {
+	return unsafe.String(unsafe.SliceData(b), len(b)) //nolint:gosec // zero-copy is the point; Decode says how long it holds
+}
 
 // space returns the index of the first byte at or after i that is no JSON
 // white space.
@@ -216,4 +218,6 @@ func fail(offset int, rule, reason string) *DecodeError {
 }
 
 // bytesView shows a string as bytes, to be read only.
-func bytesView(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+func bytesView(s string) []byte {
+	return unsafe.Slice(unsafe.StringData(s), len(s)) //nolint:gosec // only asciiRun gets it, which does not write
+}

@@ -98,6 +98,7 @@ func (ps Problems) required(e *Event, f fieldID) Problems {
 		message = "or userUuid is required"
 	case fieldCreatedDate:
 		message = "is required: milliseconds since 1970-01-01 UTC"
+	default:
 	}
 	if name := misspelled(e.Extra, f); name != "" {
 		message += "; " + shortName(name) + " is another name: did you mean " + fieldNames[f] + "?"

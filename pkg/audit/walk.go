@@ -75,14 +75,14 @@ func (w *walker) object(i, depth int) (int, *DecodeError) {
 	first := len(w.names)
 	var many map[string]struct{} // set once comparing one by one gets slow
 	for {
-		name, at, err := memberName(p, i)
+		m, err := scanMember(p, i)
 		if err != nil {
 			return 0, err
 		}
-		if many, err = w.remember(name.value(p), first, many, i); err != nil {
+		if many, err = w.remember(m.key, first, many, i); err != nil {
 			return 0, err
 		}
-		end, err := w.value(at, depth)
+		end, err := w.value(m.at, depth)
 		if err != nil {
 			return 0, err
 		}
@@ -125,19 +125,40 @@ func (w *walker) remember(name string, first int, many map[string]struct{}, at i
 	return many, nil
 }
 
-// memberName reads a member's name and colon. at is where its value starts.
-func memberName(p []byte, i int) (name text, at int, err *DecodeError) {
+// member is a member of an object, read up to its value.
+type member struct {
+	key   string // the name, unescaped
+	start int    // of the name's quote
+	end   int    // of the name, after its quote
+	at    int    // where the value starts
+}
+
+// scanMember reads the name at p[i] and its colon.
+func scanMember(p []byte, i int) (member, *DecodeError) {
 	if i >= len(p) || p[i] != '"' {
-		return name, 0, fail(i, RuleJSON, "needs a member name in quotes")
+		return member{}, fail(i, RuleJSON, "needs a member name in quotes")
 	}
-	if name, err = scanText(p, i+1); err != nil {
-		return name, 0, err
+	m := member{start: i}
+	if j := asciiRun(p, i+1); j < len(p) && p[j] == '"' {
+		m.key, m.end = view(p[i+1:j]), j+1
+	} else {
+		name, err := scanTextSlow(p, i+1, j)
+		if err != nil {
+			return member{}, err
+		}
+		m.key, m.end = name.value(p), name.end+1
 	}
-	i = space(p, name.end+1)
-	if i >= len(p) || p[i] != ':' {
-		return name, 0, fail(i, RuleJSON, "needs a colon after a member name")
+	m.at = m.end
+	if m.at < len(p) && p[m.at] <= ' ' {
+		m.at = space(p, m.at)
 	}
-	return name, space(p, i+1), nil
+	if m.at >= len(p) || p[m.at] != ':' {
+		return member{}, fail(m.at, RuleJSON, "needs a colon after a member name")
+	}
+	if m.at++; m.at < len(p) && p[m.at] <= ' ' {
+		m.at = space(p, m.at)
+	}
+	return m, nil
 }
 
 func hasWord(p []byte, i int, word string) bool {

@@ -48,7 +48,11 @@ func BenchmarkEmit(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer em.Close(b.Context())
+	defer func() {
+		if err := em.Close(b.Context()); err != nil {
+			b.Error(err)
+		}
+	}()
 	e := workload()
 	var sink emit.Sink = em
 	b.ReportAllocs()

@@ -149,8 +149,11 @@ func freeAddress(t *testing.T) (addr string, port int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String(), l.Addr().(*net.TCPAddr).Port
+	tcp := l.Addr().(*net.TCPAddr)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return tcp.String(), tcp.Port
 }
 
 // cutting listens like the network and, once armed, cuts a connection in place

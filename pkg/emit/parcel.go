@@ -44,7 +44,7 @@ func newParcel(em *Emitter) *parcel {
 func (p *parcel) pack(e *audit.Event, now time.Time) error {
 	if e.ID == "" {
 		audit.PutID(&p.id, now)
-		e.ID = unsafe.String(&p.id[0], len(p.id))
+		e.ID = unsafe.String(&p.id[0], len(p.id)) //nolint:gosec // e is Emit's own copy and does not outlive it
 	}
 	buf, err := prepare.Append(p.buf[:0], e, now, p.em.cfg.MaxAge)
 	if err != nil {
