@@ -30,7 +30,7 @@ type bench struct {
 }
 
 // newBench makes a service; edit, when not nil, changes its configuration.
-func newBench(t *testing.T, db store.Config, edit func(*Config)) *bench {
+func newBench(t testing.TB, db store.Config, edit func(*Config)) *bench {
 	t.Helper()
 	issuer, err := identity.OpenIssuer(t.TempDir())
 	if err != nil {
