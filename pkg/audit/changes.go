@@ -2,6 +2,7 @@ package audit
 
 import (
 	"fmt"
+	"strconv"
 )
 
 // Members of a change, as bits of those seen.
@@ -23,7 +24,7 @@ func (w *walker) changes(i int) (int, *DecodeError) {
 	}
 	for n := 1; ; n++ {
 		if n > MaxChanges {
-			return 0, fail(i, RuleCount, "has more than 1000 entries: emit several events")
+			return 0, fail(i, RuleCount, "has more than "+strconv.Itoa(MaxChanges)+" entries: emit several events")
 		}
 		end, err := w.change(i)
 		if err != nil {
@@ -113,7 +114,7 @@ func changedField(p []byte, i int) (int, *DecodeError) {
 	case t.decoded == 0:
 		return 0, fail(i, RuleRequired, `has an entry whose "field" is empty`)
 	case t.decoded > MaxStringBytes:
-		return 0, fail(i, RuleLength, `has an entry whose "field" is longer than 65536 bytes`)
+		return 0, fail(i, RuleLength, `has an entry whose "field" is longer than `+bytesOf(MaxStringBytes))
 	}
 	return t.end + 1, nil
 }
@@ -130,8 +131,7 @@ func (e *Event) SetChanges(changes []Change) error {
 		return fmt.Errorf("set changes: %w", err)
 	}
 	if err := checkChanges(raw); err != nil {
-		err.Field = "changes"
-		return fmt.Errorf("set changes: %w", err)
+		return fmt.Errorf("set changes: the array %s", err.Reason)
 	}
 	e.Changes = raw
 	return nil

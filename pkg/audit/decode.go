@@ -20,7 +20,7 @@ import (
 func Decode(data []byte, e *Event) error {
 	*e = Event{}
 	if len(data) > MaxRecordBytes {
-		return fail(MaxRecordBytes, RuleRecord, "is longer than 262144 bytes: shorten its texts or emit several events")
+		return fail(MaxRecordBytes, RuleRecord, "is longer than "+bytesOf(MaxRecordBytes)+": shorten its texts or emit several events")
 	}
 	if err := decode(data, e); err != nil {
 		return err

@@ -66,13 +66,16 @@ type Event struct {
 	// Origin is OriginAutoUpdate for generated policy updates, else empty.
 	Origin string `json:"origin,omitempty"`
 	// Changes is a JSON array of Change objects, for configuration edits. Use
-	// SetChanges to fill it.
+	// SetChanges to fill it. From Decode it is as it came, with any white space
+	// and line ends between its tokens.
 	Changes json.RawMessage `json:"changes,omitempty"`
 	// RequestID ties the event to the request that caused it.
 	RequestID string `json:"requestId,omitempty"`
 	// Extra is a JSON object of the fields this contract does not know. Its
-	// members stand beside the known fields on the wire and are kept as they
-	// came, so that a module may emit more than the contract names.
+	// members stand beside the known fields on the wire and are kept, so that a
+	// module may emit more than the contract names. Use SetExtra to fill it.
+	// From Decode, names and values are as they came, with any white space and
+	// line ends within values; it is a copy of its own.
 	Extra json.RawMessage `json:"-"`
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -17,10 +18,10 @@ type extraFields struct {
 // add checks and copies a member. It returns the index after its value.
 func (x *extraFields) add(p []byte, m member) (int, *DecodeError) {
 	if len(x.names) == MaxExtraFields {
-		return 0, fail(m.start, RuleCount, "has more than 100 fields that the contract does not know: put them into one object")
+		return 0, fail(m.start, RuleCount, "has more than "+strconv.Itoa(MaxExtraFields)+" fields that the contract does not know: put them into one object")
 	}
 	if len(m.key) > MaxExtraNameBytes {
-		return 0, fail(m.start, RuleLength, "has a field name longer than 256 bytes")
+		return 0, fail(m.start, RuleLength, "has a field name longer than "+bytesOf(MaxExtraNameBytes))
 	}
 	for _, have := range x.names {
 		if have == m.key {
@@ -100,7 +101,7 @@ func (e *Event) SetExtra(fields map[string]any) error {
 		return fmt.Errorf("set extra fields: %w", err)
 	}
 	if _, err := readExtra(raw); err != nil {
-		return fmt.Errorf("set extra fields: %w", err)
+		return fmt.Errorf("set extra fields: the object %s", err.Reason)
 	}
 	e.Extra = raw
 	return nil

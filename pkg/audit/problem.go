@@ -73,7 +73,7 @@ func (ps Problems) add(field, rule, message string) Problems {
 // DecodeError says why bytes are no event. It never holds values.
 type DecodeError struct {
 	Offset int    // byte of the record where the trouble begins
-	Field  string // the top-level member it is in, "" when in none
+	Field  string // the top-level member it is in, quoted and cut when unknown, "" when in none
 	Rule   string // one of the Rule constants
 	Reason string // what is wrong and what to do
 }

@@ -1,5 +1,7 @@
 package audit
 
+import "strconv"
+
 // walker checks JSON values of any shape. It keeps nothing but the names of
 // the objects it is in.
 type walker struct {
@@ -166,7 +168,7 @@ func hasWord(p []byte, i int, word string) bool {
 }
 
 func tooDeep(i int) *DecodeError {
-	return fail(i, RuleDepth, "nests more than 32 arrays and objects: flatten the value")
+	return fail(i, RuleDepth, "nests more than "+strconv.Itoa(MaxDepth)+" arrays and objects: flatten the value")
 }
 
 func duplicate(i int, name string) *DecodeError {

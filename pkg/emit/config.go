@@ -73,11 +73,11 @@ const (
 
 	// unknownTopicRetries is how often the brokers may deny a topic before its
 	// events are given up. A broker that has just started may not know a topic
-	// yet, so not at once.
+	// yet, so not at once: asked every five seconds, this is some forty.
 	unknownTopicRetries = 8
 )
 
-// withDefaults checks cfg and fills in what is not set.
+// withDefaults checks cfg and fills in what is not set. Its logger samples.
 func (cfg Config) withDefaults() (Config, error) {
 	if len(cfg.Brokers) == 0 {
 		return cfg, errors.New("new emitter: no brokers: set Config.Brokers")
@@ -107,6 +107,7 @@ func (cfg Config) withDefaults() (Config, error) {
 	if cfg.MaxAge == 0 {
 		cfg.MaxAge = audit.DefaultMaxAge
 	}
+	cfg.Logger = sampled(cfg.Logger)
 	return cfg, nil
 }
 
@@ -117,9 +118,7 @@ func (cfg Config) client() (*kgo.Client, error) {
 		kgo.ProducerLinger(linger),
 		kgo.ProducerBatchCompression(kgo.Lz4Compression(), kgo.NoCompression()),
 		kgo.DisableClientMetrics(),
-	}
-	if cfg.Logger != nil {
-		opts = append(opts, kgo.WithLogger(kafkaLogger{cfg.Logger}))
+		kgo.WithLogger(kafkaLogger{cfg.Logger}),
 	}
 	opts = append(opts, cfg.KafkaOptions...)
 	opts = append(opts,

@@ -63,8 +63,8 @@ type Emitter struct {
 
 	eventsFull, bytesFull error // ErrBufferFull with the limit that was met
 
-	topics topicNames
-	parcel sync.Pool // of *parcel
+	topics      topicNames
+	idleParcels sync.Pool // of *parcel
 
 	// mu is held for reading while an event enters the client, so that none
 	// enters once Close has set closed.
@@ -87,7 +87,6 @@ func New(cfg Config) (*Emitter, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.Logger = sampled(cfg.Logger)
 	client, err := cfg.client()
 	if err != nil {
 		return nil, err
@@ -101,17 +100,17 @@ func New(cfg Config) (*Emitter, error) {
 		bytesFull: fmt.Errorf("%w: %d bytes of events wait for the brokers (Config.MaxBufferedBytes): are they reachable?",
 			ErrBufferFull, cfg.MaxBufferedBytes),
 	}
-	em.parcel.New = func() any { return newParcel(em) }
+	em.idleParcels.New = func() any { return newParcel(em) }
 	return em, nil
 }
 
 // Emit implements Sink.
 func (em *Emitter) Emit(e audit.Event) error {
-	p := em.parcel.Get().(*parcel)
+	p := em.idleParcels.Get().(*parcel)
 	now := time.Now()
 	if err := p.pack(&e, now); err != nil {
 		em.count.invalid.Add(1)
-		em.parcel.Put(p)
+		em.reuse(p)
 		return err
 	}
 	em.mu.RLock()
@@ -121,7 +120,7 @@ func (em *Emitter) Emit(e audit.Event) error {
 	}
 	em.mu.RUnlock()
 	if err != nil {
-		em.parcel.Put(p)
+		em.reuse(p)
 	}
 	return err
 }
@@ -147,6 +146,12 @@ func (em *Emitter) admit(p *parcel) error {
 	return nil
 }
 
+// reuse keeps a parcel that nobody holds any more for a later event.
+func (em *Emitter) reuse(p *parcel) {
+	p.clear()
+	em.idleParcels.Put(p)
+}
+
 // leave gives the place in the buffer back.
 func (em *Emitter) leave(size int64) {
 	em.count.bufferedBytes.Add(-size)
@@ -169,8 +174,7 @@ func (em *Emitter) finished(p *parcel, err error) {
 	if err == nil {
 		em.count.delivered.Add(1)
 		em.leave(p.size)
-		p.recycle()
-		em.parcel.Put(p)
+		em.reuse(p)
 		return
 	}
 	// The place is free before OnError runs, which may emit the event again;

@@ -36,8 +36,9 @@ func workload() audit.Event {
 	}
 }
 
-// BenchmarkEmit is the caller's time, with the brokers taking what comes. When
-// they fall behind, the wait for them is not the caller's and not measured.
+// BenchmarkEmit is the caller's time. The sending is not measured: it happens
+// between bursts that are shorter than linger and smaller than a batch, so that
+// the broker in this process does not take the caller's core.
 func BenchmarkEmit(b *testing.B) {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(2, audit.Topic("UM")))
 	if err != nil {
@@ -57,7 +58,7 @@ func BenchmarkEmit(b *testing.B) {
 	var sink emit.Sink = em
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		if i%20_000 == 0 {
+		if i%1000 == 0 {
 			b.StopTimer()
 			if err := em.Flush(b.Context()); err != nil {
 				b.Fatal(err)

@@ -67,8 +67,8 @@ func (p *parcel) memory() int64 { return int64(cap(p.buf)) + recordBytes }
 
 func (p *parcel) finish(_ *kgo.Record, err error) { p.em.finished(p, err) }
 
-// recycle readies a delivered parcel for the next event.
-func (p *parcel) recycle() {
+// clear readies the parcel for the next event.
+func (p *parcel) clear() {
 	p.record = kgo.Record{}
 	if cap(p.buf) > keepBytes {
 		p.buf = make([]byte, 0, parcelBytes)
