@@ -16,19 +16,19 @@ import (
 // results.
 func BenchmarkBlock(b *testing.B) {
 	for _, w := range measure.Workloads {
-		events := measure.Events(b, w.Full, measure.Size())
-		b.Run("events/"+w.Name+"/ours", func(b *testing.B) { benchmarkOurs(b, oursFromEvents(events)) })
-		b.Run("events/"+w.Name+"/limit", func(b *testing.B) { benchmarkLimit(b, w.Full, limitFromEvents(events)) })
 		lines := measure.Lines(b, w.Full, measure.Size())
+		events := measure.Events(b, lines)
+		b.Run("events/"+w.Name+"/ours", func(b *testing.B) { benchmarkOurs(b, fromEvents(events)) })
+		b.Run("events/"+w.Name+"/limit", func(b *testing.B) { benchmarkLimit(b, w.Full, fromEvents(events)) })
 		b.Run("records/"+w.Name+"/ours", func(b *testing.B) { benchmarkOurs(b, oursFromRecords(lines)) })
 		b.Run("records/"+w.Name+"/limit", func(b *testing.B) { benchmarkLimit(b, w.Full, limitFromRecords(lines)) })
 	}
 }
 
-// fill gives the next event and its place, nil after the last.
-type fill func(i int) (*audit.Event, error)
+// source gives event i, until it is asked for the next.
+type source func(i int) (*audit.Event, error)
 
-func benchmarkOurs(b *testing.B, next fill) {
+func benchmarkOurs(b *testing.B, next source) {
 	var (
 		current = newBatch()
 		buf     proto.Buffer
@@ -55,7 +55,7 @@ func benchmarkOurs(b *testing.B, next fill) {
 	})
 }
 
-func benchmarkLimit(b *testing.B, full bool, next fill) {
+func benchmarkLimit(b *testing.B, full bool, next source) {
 	var (
 		columns = limit.NewColumns(full)
 		buf     proto.Buffer
@@ -81,13 +81,11 @@ func encode(b *testing.B, buf *proto.Buffer, columns proto.Input) {
 	}
 }
 
-func oursFromEvents(events []audit.Event) fill {
+func fromEvents(events []audit.Event) source {
 	return func(i int) (*audit.Event, error) { return &events[i], nil }
 }
 
-func limitFromEvents(events []audit.Event) fill { return oursFromEvents(events) }
-
-func oursFromRecords(lines [][]byte) fill {
+func oursFromRecords(lines [][]byte) source {
 	var e audit.Event
 	at := measure.Now()
 	return func(i int) (*audit.Event, error) {
@@ -98,7 +96,7 @@ func oursFromRecords(lines [][]byte) fill {
 	}
 }
 
-func limitFromRecords(lines [][]byte) fill {
+func limitFromRecords(lines [][]byte) source {
 	var e audit.Event
 	return func(i int) (*audit.Event, error) {
 		e = audit.Event{}
