@@ -90,17 +90,17 @@ func bursts(events []audit.Event) func() []audit.Event {
 
 // benchmarkZap logs the same fields as JSON, to nowhere.
 func benchmarkZap(b *testing.B, events []audit.Event) {
-	log := zap.New(zapcore.NewCore(
+	logger := zap.New(zapcore.NewCore(
 		zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(io.Discard), zap.InfoLevel))
 	each := bursts(events)
 	measure.Thread(b, min(burst, len(events)), func() {
 		for _, e := range each() {
-			logEvent(log, &e)
+			logEvent(logger, &e)
 		}
 	}, func() {})
 }
 
-func logEvent(log *zap.Logger, e *audit.Event) {
+func logEvent(logger *zap.Logger, e *audit.Event) {
 	fields := make([]zap.Field, 0, 23)
 	fields = append(fields,
 		zap.String("id", e.ID),
@@ -135,5 +135,5 @@ func logEvent(log *zap.Logger, e *audit.Event) {
 	if e.Changes != nil {
 		fields = append(fields, zap.ByteString("changes", e.Changes))
 	}
-	log.Info("audit event", fields...)
+	logger.Info("audit event", fields...)
 }

@@ -35,7 +35,7 @@ func run(ctx context.Context, o options, out, status io.Writer) error {
 	began := time.Now()
 	var binaries []string
 	for i, s := range suites {
-		fmt.Fprintf(status, "building %s\n", s.pkg)
+		_, _ = fmt.Fprintf(status, "building %s\n", s.pkg)
 		binary := filepath.Join(dir, strconv.Itoa(i)+".test")
 		if _, err := output(ctx, "go", "test", "-c", "-o", binary, s.pkg); err != nil {
 			return err
@@ -44,7 +44,7 @@ func run(ctx context.Context, o options, out, status io.Writer) error {
 	}
 	found := results{}
 	for round := range o.Rounds {
-		fmt.Fprintf(status, "round %d of %d\n", round+1, o.Rounds)
+		_, _ = fmt.Fprintf(status, "round %d of %d\n", round+1, o.Rounds)
 		for i, s := range suites {
 			text, err := output(ctx, binaries[i], "-test.run=^$", "-test.bench="+s.benchmarks,
 				"-test.benchtime="+o.Time, "-test.short="+strconv.FormatBool(o.Short))
@@ -52,7 +52,7 @@ func run(ctx context.Context, o options, out, status io.Writer) error {
 				return err
 			}
 			if o.Raw {
-				fmt.Fprintf(status, "%s", text)
+				_, _ = status.Write(text)
 			}
 			if round == 0 {
 				continue // the first round warms the machine up
@@ -62,7 +62,7 @@ func run(ctx context.Context, o options, out, status io.Writer) error {
 			}
 		}
 	}
-	fmt.Fprintf(status, "took %s\n\n", time.Since(began).Round(time.Second))
+	_, _ = fmt.Fprintf(status, "took %s\n\n", time.Since(began).Round(time.Second))
 	return found.print(out)
 }
 

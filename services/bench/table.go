@@ -24,7 +24,9 @@ type pair struct {
 const (
 	// goalFaster: with validation no slower than a good library without.
 	goalFaster = 1.0
-	// goalLimit is 80% of the limit's rate.
+	// goalLimit is 80% of the limit's rate. The whole of ingest has to keep it;
+	// fetching, compressing and sending cost both sides the same, so a part
+	// may miss it where the whole does not.
 	goalLimit = 1 / 0.8
 	// goalEmit leaves emitting cheaper than logging the same.
 	goalEmit = 0.6
@@ -80,7 +82,7 @@ func (r results) of(benchmark, metric string) ([]float64, error) {
 // print writes the table.
 func (r results) print(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, "what\tours\tyardstick\tratio\tgoal\tmet")
+	_, _ = fmt.Fprintln(w, "what\tours\tyardstick\tratio\tgoal\tmet")
 	for _, p := range pairs() {
 		ours, err := r.of(p.ours, p.metric)
 		if err != nil {
@@ -95,7 +97,7 @@ func (r results) print(out io.Writer) error {
 		if ratio <= p.goal {
 			met = "yes"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s: %s\t%.2f\t<= %.2f\t%s\n",
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s: %s\t%.2f\t<= %.2f\t%s\n",
 			p.what, spread(ours), yardsticks[lastPart(p.yardstick)], spread(theirs), ratio, p.goal, met)
 	}
 	return w.Flush()

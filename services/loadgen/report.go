@@ -42,7 +42,7 @@ func (r *reporter) run(ctx context.Context) {
 
 func (r *reporter) line() {
 	now, s := time.Now(), r.stats()
-	fmt.Fprintf(r.out, "%d events, %.0f events/s, %d buffered\n",
+	_, _ = fmt.Fprintf(r.out, "%d events, %.0f events/s, %d buffered\n",
 		s.Emitted, perSecond(s.Emitted-r.sent, now.Sub(r.last)), s.BufferedEvents)
 	r.last, r.sent = now, s.Emitted
 }
@@ -50,7 +50,7 @@ func (r *reporter) line() {
 // summary prints the whole run, once everything has its fate.
 func (r *reporter) summary() {
 	took, s := time.Since(r.start), r.stats()
-	fmt.Fprintf(r.out, "emitted %d, delivered %d, failed %d, took %s, %.0f events/s\n",
+	_, _ = fmt.Fprintf(r.out, "emitted %d, delivered %d, failed %d, took %s, %.0f events/s\n",
 		s.Emitted, s.Delivered, s.Failed, took.Round(time.Millisecond), perSecond(s.Delivered, took))
 }
 

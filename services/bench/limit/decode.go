@@ -90,7 +90,7 @@ func number(p []byte, i int, key string, e *audit.Event) int {
 	case "createdDate":
 		e.CreatedDate = v
 	case "auditEnabledAppId":
-		e.AuditEnabledAppID = uint32(v) //nolint:gosec // unchecked on purpose
+		e.AuditEnabledAppID = uint32(v)
 	}
 	return i
 }
@@ -175,7 +175,9 @@ func space(p []byte, i int) int {
 	return i
 }
 
-func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+func view(b []byte) string {
+	return unsafe.String(unsafe.SliceData(b), len(b)) //nolint:gosec // the bytes are not written to while the event is used
+}
 
 func field(e *audit.Event, key string) *string {
 	switch key {
