@@ -3,25 +3,7 @@ package engine_test
 import (
 	"context"
 	"testing"
-
-	"github.com/ClickHouse/clickhouse-go/v2"
-
-	"github.com/auditrail/auditrail/services/internal/store"
-	"github.com/auditrail/auditrail/services/internal/testenv"
 )
-
-func TestMain(m *testing.M) { testenv.Main(m) }
-
-// open connects to a database of the shared engine.
-func open(t testing.TB) clickhouse.Conn {
-	t.Helper()
-	conn, err := store.Open(t.Context(), testenv.ClickHouse(t).Config())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	return conn
-}
 
 func TestInsertThenSelect(t *testing.T) {
 	t.Parallel()

@@ -67,11 +67,20 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 	if err != nil {
 		return fmt.Errorf("embedded ClickHouse engine on %s: %w", dir, err)
 	}
-	defer sessions.Close()
 	deps.Log.Info("engine ready", zap.String("version", chdb.Version()), zap.Stringer("native", native.Addr()),
 		zap.String("http", cfg.HTTPAddr), zap.String("dir", dir), zap.Duration("took", time.Since(start)))
-	return serve(ctx, cfg, deps, sessions, dir, native, http)
+	err = serve(ctx, cfg, deps, sessions, dir, native, http)
+	if errors.Is(err, errStuck) {
+		// Closing the engine would wait for the query; the process's end does not.
+		deps.Log.Error("engine left running", zap.Error(err))
+		return nil
+	}
+	sessions.Close()
+	return err
 }
+
+// errStuck: a query did not react to its kill.
+var errStuck = errors.New("a killed query goes on")
 
 // serve runs both servers until ctx is done or one of them fails.
 func serve(ctx context.Context, cfg Config, deps Deps, sessions *session.Manager, dir string, native, http net.Listener) error {
@@ -96,13 +105,18 @@ func serve(ctx context.Context, cfg Config, deps Deps, sessions *session.Manager
 		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 		defer cancel()
 		var both errgroup.Group
+		stuck := func(ended bool) error {
+			if !ended {
+				return errStuck
+			}
+			return nil
+		}
 		both.Go(func() error {
 			tcpServer.StartDrain()
 			_ = native.Close()
-			tcpServer.Shutdown(drain)
-			return nil
+			return stuck(tcpServer.Shutdown(drain))
 		})
-		both.Go(func() error { webServer.Shutdown(drain); return nil })
+		both.Go(func() error { return stuck(webServer.Shutdown(drain)) })
 		return both.Wait()
 	})
 	if deps.Ready != nil {

@@ -85,8 +85,13 @@ func (m *Manager) Close() {
 func (m *Manager) kill(tag string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.control.Exec("KILL QUERY WHERE startsWith(Settings['log_comment'], " + sqltext.Quote(tag) + ") ASYNC")
+	quoted := sqltext.Quote(tag)
+	return m.control.Exec("KILL QUERY WHERE startsWith(Settings['log_comment'], " + quoted + ")" +
+		" OR (endsWith(query, " + sqltext.Quote(tagComment(tag)) + ") AND query_kind != 'KillQuery') ASYNC")
 }
+
+// tagComment is the tag as a query's last words.
+func tagComment(tag string) string { return "/* " + tag + " */" }
 
 // defaults hold for every session: what the protocol's clients can read.
 const defaults = "output_format_native_write_json_as_string=1, print_pretty_type_names=0"

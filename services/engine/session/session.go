@@ -38,6 +38,10 @@ func (s *Session) init(database string) error {
 	return s.conn.Exec("USE " + sqltext.QuoteName(database))
 }
 
+// Tagged is the statement with the session's tag as a comment behind it. A query
+// whose own SETTINGS clause has a log_comment is killed by that.
+func (s *Session) Tagged(statement string) string { return statement + "\n" + tagComment(s.tag) }
+
 // Conn runs statements in the session.
 func (s *Session) Conn() *chdb.Conn { return s.conn }
 

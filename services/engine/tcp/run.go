@@ -52,7 +52,7 @@ func (r *result) produce(q *query, st sqltext.Statement) error {
 	case sqltext.KindShow:
 		return r.show(q, st)
 	}
-	out, err := s.Conn().Query(q.text, "Native", q.params...)
+	out, err := s.Conn().Query(q.text, "Native", q.params...) // not tagged: it may end with rows
 	if err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func (r *result) produce(q *query, st sqltext.Statement) error {
 }
 
 func (r *result) stream(q *query, st sqltext.Statement) error {
-	stream, err := r.c.session.Conn().Stream(st.Text, "Native", q.params...)
+	stream, err := r.c.session.Conn().Stream(r.c.session.Tagged(st.Text), "Native", q.params...)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -64,10 +65,15 @@ func (s *Server) StartDrain() {
 	s.draining = true
 }
 
+// killTimeout bounds the wait for killed queries. The engine looks for a kill
+// between blocks, which takes milliseconds but for rare functions.
+const killTimeout = 3 * time.Second
+
 // Shutdown closes idle connections and those with a running query, waits until
 // running inserts are done or ctx is, and closes the rest. StartDrain and the
-// listener's Close come before. On return no connection is left.
-func (s *Server) Shutdown(ctx context.Context) {
+// listener's Close come before. It returns false when a query would not die:
+// then its session is still in use.
+func (s *Server) Shutdown(ctx context.Context) bool {
 	s.mu.Lock()
 	for c := range s.conns {
 		if !c.inserting.Load() {
@@ -82,7 +88,7 @@ func (s *Server) Shutdown(ctx context.Context) {
 	}()
 	select {
 	case <-done:
-		return
+		return true
 	case <-ctx.Done():
 	}
 	s.mu.Lock()
@@ -90,7 +96,12 @@ func (s *Server) Shutdown(ctx context.Context) {
 		c.close()
 	}
 	s.mu.Unlock()
-	<-done
+	select {
+	case <-done:
+		return true
+	case <-time.After(killTimeout):
+		return false
+	}
 }
 
 func (s *Server) isDraining() bool {

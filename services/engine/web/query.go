@@ -99,7 +99,7 @@ func (s *Server) killOnDone(ctx context.Context, ses *session.Session) func() {
 // stream passes pieces on as the engine makes them: one is in memory at a time,
 // and a slow reader slows the engine.
 func stream(a *answer, ses *session.Session, q *request, f format) error {
-	st, err := ses.Conn().Stream(q.st.Text, a.format, q.params...)
+	st, err := ses.Conn().Stream(ses.Tagged(q.st.Text), a.format, q.params...)
 	if err != nil {
 		return err
 	}
@@ -150,7 +150,7 @@ func (s *Server) throughFile(a *answer, ses *session.Session, q *request) error 
 	path := filepath.Join(s.TempDir, fmt.Sprintf("%d.out", s.files.Add(1)))
 	defer os.Remove(path) //nolint:errcheck // gone already, below
 	into := "INSERT INTO FUNCTION file(" + sqltext.Quote(path) + ", " + sqltext.Quote(a.format) + ", 'auto', 'none') "
-	out, err := ses.Conn().Query(into+q.st.Text, "Null", q.params...)
+	out, err := ses.Conn().Query(ses.Tagged(into+q.st.Text), "Null", q.params...)
 	if err != nil {
 		return err
 	}

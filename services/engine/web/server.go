@@ -25,6 +25,9 @@ import (
 // headerTimeout bounds how long a request's head may take.
 const headerTimeout = 10 * time.Second
 
+// killTimeout bounds the wait for killed queries after the connections are closed.
+const killTimeout = 3 * time.Second
+
 // Config is what a Server needs.
 type Config struct {
 	Sessions *session.Manager
@@ -76,13 +79,24 @@ func (s *Server) Serve(ln net.Listener) error {
 }
 
 // Shutdown stops accepting, kills running queries, waits for running inserts
-// until ctx is done, and closes what is left. On return no session is open.
-func (s *Server) Shutdown(ctx context.Context) {
+// until ctx is done, and closes what is left. It returns false when a query
+// would not die: then its session is still in use.
+func (s *Server) Shutdown(ctx context.Context) bool {
 	s.stop()
 	if err := s.http.Shutdown(ctx); err != nil {
 		_ = s.http.Close() // breaks the bodies that inserts wait for
 	}
-	s.requests.Wait() // the engine must not stop under a handler
+	done := make(chan struct{})
+	go func() {
+		s.requests.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return true
+	case <-time.After(killTimeout):
+		return false
+	}
 }
 
 // ping answers without the engine.

@@ -1,0 +1,144 @@
+package engine_test
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/ClickHouse/ch-go/proto"
+
+	"github.com/auditrail/auditrail/services/internal/testenv"
+)
+
+// rawConn speaks the protocol by hand, for what the clients never do.
+type rawConn struct {
+	t  *testing.T
+	nc net.Conn
+	r  *proto.Reader
+}
+
+const rawVersion = 54460
+
+func dialRaw(t *testing.T, e *testenv.Engine) *rawConn {
+	t.Helper()
+	nc, err := net.DialTimeout("tcp", e.Addr, 5*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = nc.Close() })
+	_ = nc.SetDeadline(time.Now().Add(30 * time.Second))
+	c := &rawConn{t: t, nc: nc, r: proto.NewReader(bufio.NewReader(nc))}
+	var b proto.Buffer
+	proto.ClientHello{Name: "raw", ProtocolVersion: rawVersion, User: e.User, Password: e.Password, Database: e.Database}.Encode(&b)
+	c.send(b.Buf)
+	if p, err := c.r.UVarInt(); err != nil || p != uint64(proto.ServerCodeHello) {
+		t.Fatalf("hello: packet %d, %v", p, err)
+	}
+	var hello proto.ServerHello
+	if err := hello.DecodeAware(c.r, rawVersion); err != nil {
+		t.Fatal(err)
+	}
+	b.Reset()
+	b.PutString("") // quota key
+	c.send(b.Buf)
+	return c
+}
+
+func (c *rawConn) send(b []byte) {
+	c.t.Helper()
+	if _, err := c.nc.Write(b); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *rawConn) query(text string) {
+	c.t.Helper()
+	var b proto.Buffer
+	proto.Query{Body: text, Stage: proto.StageComplete, Info: proto.ClientInfo{
+		ProtocolVersion: rawVersion, Interface: proto.InterfaceTCP, Query: proto.ClientQueryInitial,
+	}}.EncodeAware(&b, rawVersion)
+	c.send(append(b.Buf, emptyData...))
+}
+
+// emptyData is a Data packet with a block of no columns.
+var emptyData = []byte{2, 0, 1, 0, 2, 0xff, 0xff, 0xff, 0xff, 0, 0, 0}
+
+func (c *rawConn) cancel() {
+	c.t.Helper()
+	c.send([]byte{byte(proto.ClientCodeCancel)})
+}
+
+// untilEnd reads until the end of the stream, or returns the exception.
+func (c *rawConn) untilEnd() error {
+	for {
+		p, err := c.r.UVarInt()
+		if err != nil {
+			return err
+		}
+		switch proto.ServerCode(p) { //nolint:exhaustive // the others are not sent
+		case proto.ServerCodeEndOfStream:
+			return nil
+		case proto.ServerCodeException:
+			var e proto.Exception
+			if err := e.DecodeAware(c.r, rawVersion); err != nil {
+				return err
+			}
+			return fmt.Errorf("code %d: %s", e.Code, e.Message)
+		case proto.ServerCodeProgress:
+			var p proto.Progress
+			err = p.DecodeAware(c.r, rawVersion)
+		case proto.ServerCodeProfile:
+			var p proto.Profile
+			err = p.DecodeAware(c.r, rawVersion)
+		case proto.ServerCodeData:
+			if _, err := c.r.Str(); err != nil {
+				return err
+			}
+			var block proto.Block
+			var result proto.Results
+			err = block.DecodeBlock(c.r, rawVersion, result.Auto())
+		default:
+			return fmt.Errorf("packet %d", p)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// TestHostileBytes: whatever arrives, the server answers with an exception or
+// closes, and goes on serving others.
+func TestHostileBytes(t *testing.T) {
+	t.Parallel()
+	e := testenv.ClickHouse(t)
+	huge := binary.AppendUvarint(nil, 1<<62)
+	cases := map[string]func(c *rawConn){
+		"unknown packet":     func(c *rawConn) { c.send([]byte{77}) },
+		"endless number":     func(c *rawConn) { c.send([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}) },
+		"huge query id":      func(c *rawConn) { c.send(append([]byte{1}, huge...)) },
+		"data without query": func(c *rawConn) { c.send(emptyData) },
+		"huge block": func(c *rawConn) {
+			c.query("INSERT INTO FUNCTION null('a String') VALUES")
+			c.send(append([]byte{2, 0, 1, 0, 2, 0xff, 0xff, 0xff, 0xff, 0, 1}, huge...))
+		},
+		"huge string": func(c *rawConn) {
+			c.query("INSERT INTO FUNCTION null('a String') VALUES")
+			b := []byte{2, 0, 1, 0, 2, 0xff, 0xff, 0xff, 0xff, 0, 1, 1, 1, 'a', 6}
+			c.send(append(append(append(b, "String"...), 0), huge...))
+		},
+	}
+	for name, f := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := dialRaw(t, e)
+			f(c)
+			if _, err := io.Copy(io.Discard, c.nc); err != nil {
+				t.Errorf("%v, want an answer and the end", err)
+			}
+		})
+	}
+}
