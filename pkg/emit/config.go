@@ -35,7 +35,9 @@ type Config struct {
 	// DeliveryTimeout is how long an event may wait for its delivery before it
 	// is given up and handed to OnError. Zero, the default, means for ever:
 	// the buffer's bounds are the only limit. An event that was sent and not
-	// answered is not given up, since it may be stored.
+	// answered is not given up, since it may be stored. Whatever the value,
+	// events are given up when the brokers refuse them for good: they deny the
+	// topic for some forty seconds, or the client's credentials or permission.
 	DeliveryTimeout time.Duration
 
 	// MaxAge is how far back an event's createdDate may lie: the retention of
@@ -127,6 +129,9 @@ func (cfg Config) client() (*kgo.Client, error) {
 		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)),
 		kgo.RecordDeliveryTimeout(cfg.DeliveryTimeout),
 		kgo.UnknownTopicRetries(unknownTopicRetries),
+		// A broker that hangs up on a new connection may be restarting behind
+		// a proxy; without this the client gives up everything that waits.
+		kgo.AlwaysRetryEOF(),
 		// The emitter's own bounds hold, so that the client's never do: a
 		// record that the client refuses may block the caller.
 		kgo.MaxBufferedRecords(math.MaxInt),

@@ -158,6 +158,28 @@ func TestStoredOnce(t *testing.T) {
 		})
 		checkStoredOnce(t, cluster, func() int { return int(cut.cuts.Load()) })
 	})
+	t.Run("connection closed at once", func(t *testing.T) {
+		var cut cutting
+		cluster := newCluster(t, kfake.ListenFn(cut.listen))
+		em := newEmitter(t, emit.Config{Brokers: cluster.ListenAddrs()})
+		cut.always.Store(true)
+		comments := emitNumbered(t, em, "hung up", 30)
+		for cut.cuts.Load() < 20 {
+			runtime.Gosched()
+		}
+		cut.always.Store(false)
+		mustFlush(t, em)
+		comments = append(comments, emitNumbered(t, em, "then not", 30)...)
+		mustFlush(t, em)
+		cut.always.Store(true)
+		comments = append(comments, emitNumbered(t, em, "again", 30)...)
+		for cut.cuts.Load() < 40 {
+			runtime.Gosched()
+		}
+		cut.always.Store(false)
+		mustFlush(t, em)
+		storedOnce(t, cluster, comments)
+	})
 	t.Run("broker restarts after", func(t *testing.T) {
 		var cut cutting
 		_, port := freeAddress(t)
@@ -486,5 +508,58 @@ func TestEmitAllocatesAtMostOnce(t *testing.T) {
 	// and its bound function: three that a running emitter reuses.
 	if allocs > 4 {
 		t.Errorf("%v allocations while nothing is reused, want 4 at most", allocs)
+	}
+}
+
+// A delivered parcel carries the next event. However the deliveries fail and
+// repeat, no event takes on bytes of another.
+func TestReuseKeepsEventsApart(t *testing.T) {
+	var cut cutting
+	cluster := newCluster(t, kfake.ListenFn(cut.listen))
+	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.RequestTimedOut, Count: 5})
+	em := newEmitter(t, emit.Config{
+		Brokers:      cluster.ListenAddrs(),
+		KafkaOptions: []kgo.Opt{kgo.ProducerLinger(0)},
+		OnError:      func(_ audit.Event, err error) { t.Errorf("given up: %v", err) },
+	})
+	const workers, each = 4, 1500
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for i := range each {
+				e := workload()
+				e.ModuleCode = []string{"UM", "PM"}[i%2]
+				e.CustomerUUID = fmt.Sprintf("customer-%d-%d", w, i)
+				e.TargetName = strings.Repeat(e.CustomerUUID, 1+i%60)
+				if err := em.Emit(e); err != nil {
+					t.Error(err)
+				}
+				if i%300 == 0 {
+					cut.armed.Store(true)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	mustFlush(t, em)
+	seen := map[string]bool{}
+	for _, r := range stored(t, cluster) {
+		var e audit.Event
+		if err := audit.Decode(r.Value, &e); err != nil {
+			t.Fatal(err)
+		}
+		if string(r.Key) != e.CustomerUUID || strings.ReplaceAll(e.TargetName, e.CustomerUUID, "") != "" || r.Topic != audit.Topic(e.ModuleCode) {
+			t.Fatalf("an event is mixed with another: key %q, %q in %q, topic %s", r.Key, e.CustomerUUID, e.TargetName, r.Topic)
+		}
+		if seen[e.CustomerUUID] {
+			t.Errorf("%s is stored twice", e.CustomerUUID)
+		}
+		seen[e.CustomerUUID] = true
+	}
+	if len(seen) != workers*each {
+		t.Errorf("%d events stored, want %d; %+v", len(seen), workers*each, em.Stats())
+	}
+	if cut.cuts.Load() == 0 {
+		t.Error("no connection was cut")
 	}
 }

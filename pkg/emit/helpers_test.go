@@ -160,8 +160,9 @@ func freeAddress(t *testing.T) (addr string, port int) {
 // of the next answer to it: the broker has done the work and the client does
 // not learn of it.
 type cutting struct {
-	armed atomic.Bool
-	cuts  atomic.Int32
+	armed  atomic.Bool
+	always atomic.Bool // cuts every answer
+	cuts   atomic.Int32
 }
 
 func (c *cutting) listen(network, address string) (net.Listener, error) {
@@ -191,7 +192,7 @@ type cutConn struct {
 }
 
 func (conn cutConn) Write(p []byte) (int, error) {
-	if conn.c.armed.CompareAndSwap(true, false) {
+	if conn.c.always.Load() || conn.c.armed.CompareAndSwap(true, false) {
 		conn.c.cuts.Add(1)
 		_ = conn.Close()
 		return 0, net.ErrClosed
