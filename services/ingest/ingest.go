@@ -127,6 +127,14 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
+	err := run(ctx, cfg, deps)
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return nil // asked to stop while still starting
+	}
+	return err
+}
+
+func run(ctx context.Context, cfg Config, deps Deps) error {
 	conn, err := store.Open(ctx, cfg.Store)
 	if err != nil {
 		return err
@@ -154,9 +162,9 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 		// Eager and classic: only there does a captured generation fence.
 		kgo.Balancers(kgo.StickyBalancer()), kgo.SessionTimeout(sessionTimeout),
 		kgo.DisableAutoCommit(),
-		// An offset that Kafka no longer has is a loss to shout about, never a
-		// silent jump.
-		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		// A new group begins at the beginning. An offset that Kafka no longer
+		// has is a loss to shout about, never a silent jump.
+		kgo.ConsumeResetOffset(kgo.NoResetOffset().AtStart()),
 		kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(fetchPartitionBytes), kgo.MaxConcurrentFetches(2),
 		kgo.OnPartitionsAssigned(in.assigned), kgo.OnPartitionsRevoked(in.revoked), kgo.OnPartitionsLost(in.lostPartitions),
 		kgo.ProducerBatchMaxBytes(deadLetterBytes), kgo.ProducerBatchCompression(kgo.Lz4Compression(), kgo.NoCompression()),

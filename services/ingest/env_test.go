@@ -1,0 +1,213 @@
+package ingest
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap/zaptest"
+
+	"github.com/auditrail/auditrail/pkg/audit"
+	"github.com/auditrail/auditrail/services/internal/kafka"
+	"github.com/auditrail/auditrail/services/internal/ops"
+	"github.com/auditrail/auditrail/services/internal/store"
+	"github.com/auditrail/auditrail/services/internal/testenv"
+	"github.com/auditrail/auditrail/services/internal/topic"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+// deadline bounds every wait of these tests; it is only met by a failure.
+const deadline = 90 * time.Second
+
+// pipeline is a broker and a database of a test's own, with topics and tables.
+type pipeline struct {
+	t     testing.TB
+	cfg   Config
+	kafka *kgo.Client
+	admin *kadm.Client
+	conn  driver.Conn
+}
+
+// newPipeline prepares broker and database. The config flushes fast.
+func newPipeline(t testing.TB, at store.Config, modules ...string) *pipeline {
+	t.Helper()
+	if _, err := store.Migrate(t.Context(), at, zaptest.NewLogger(t)); err != nil {
+		t.Fatal(err)
+	}
+	brokers := testenv.Kafka(t)
+	cl, err := kafka.Open(t.Context(), brokers, zaptest.NewLogger(t), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(1<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cl.Close)
+	topics := topic.Config{Modules: modules, Partitions: 2, Replication: 1, Retention: 365 * 24 * time.Hour}
+	if _, err := topic.Ensure(t.Context(), cl, topics.Specs()); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := store.Open(t.Context(), at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return &pipeline{t: t, kafka: cl, admin: kadm.NewClient(cl), conn: conn, cfg: Config{
+		Kafka: brokers, Store: at, Group: "auditrail-ingest", RetentionDays: 400,
+		Limits: Limits{BatchRows: 10_000, BatchBytes: 8 << 20, FlushAge: 20 * time.Millisecond, InsertsPerSecond: 1000, MemoryBytes: 64 << 20, Connections: 2},
+	}}
+}
+
+// start runs ingest until the returned function is called, which waits for the
+// end and fails the test when Run returned an error.
+func (p *pipeline) start() (stop func()) {
+	p.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	log := zaptest.NewLogger(p.t)
+	done := make(chan error, 1)
+	go func() { done <- Run(ctx, p.cfg, Deps{Log: log, Ops: ops.New(log)}) }()
+	stopped := false
+	stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		select {
+		case err := <-done:
+			if err != nil {
+				p.t.Errorf("Run returned %v", err)
+			}
+		case <-time.After(deadline):
+			p.t.Error("Run does not end")
+		}
+	}
+	p.t.Cleanup(stop)
+	return stop
+}
+
+// event is a valid event of module PM; edit changes it.
+func event(n int, edit ...func(*audit.Event)) []byte {
+	e := audit.Event{
+		ID: uuid.NewSHA1(uuid.NameSpaceOID, fmt.Append(nil, n)).String(), CustomerUUID: fmt.Sprintf("customer-%d", n%3), ModuleCode: "PM",
+		UserName: "Jack", UserUUID: "u1", Action: "Add", CreatedDate: time.Now().UnixMilli(), SourceIP: "191.160.45.90", AuditComment: fmt.Sprintf("event %d", n),
+	}
+	for _, f := range edit {
+		f(&e)
+	}
+	b, err := e.AppendJSON(nil)
+	if err != nil {
+		panic(err) // the test's own event
+	}
+	return b
+}
+
+// produce writes values to a partition and waits for the broker.
+func (p *pipeline) produce(topic string, partition int32, values ...[]byte) {
+	p.t.Helper()
+	rs := make([]*kgo.Record, len(values))
+	for i, v := range values {
+		rs[i] = &kgo.Record{Topic: topic, Partition: partition, Value: v}
+	}
+	if err := p.kafka.ProduceSync(p.t.Context(), rs...).FirstErr(); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// stored waits until the table has want rows and fails when their ids are not
+// all different.
+func (p *pipeline) stored(want uint64) {
+	p.t.Helper()
+	var rows, ids uint64
+	p.until(fmt.Sprintf("%d rows", want), func() (bool, string) {
+		if err := p.conn.QueryRow(p.t.Context(), "SELECT count(), uniqExact(customer_uuid, id) FROM audit_events").Scan(&rows, &ids); err != nil {
+			return false, err.Error()
+		}
+		return rows >= want, fmt.Sprintf("%d rows", rows)
+	})
+	if rows != want || ids != want {
+		p.t.Fatalf("got %d rows with %d ids, want %d of both", rows, ids, want)
+	}
+}
+
+// committed waits until the group has committed the end of every partition.
+func (p *pipeline) committed() {
+	p.t.Helper()
+	p.until("offsets to reach the end", func() (bool, string) {
+		lags, err := p.admin.Lag(p.t.Context(), p.cfg.Group)
+		if err != nil {
+			return false, err.Error()
+		}
+		n := lags[p.cfg.Group].Lag.Total()
+		return n == 0, fmt.Sprintf("lag %d", n)
+	})
+}
+
+func (p *pipeline) until(what string, done func() (bool, string)) {
+	p.t.Helper()
+	end := time.Now().Add(deadline)
+	for {
+		ok, got := done()
+		if ok {
+			return
+		}
+		if time.Now().After(end) {
+			p.t.Fatalf("waited for %s; got %s", what, got)
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-p.t.Context().Done():
+			return
+		}
+	}
+}
+
+// topicID of an event topic.
+func (p *pipeline) topicID(name string) uuid.UUID {
+	p.t.Helper()
+	ids, err := topic.IDs(p.t.Context(), p.kafka)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return ids[name]
+}
+
+// deadLetters reads n records of the dead-letter topic, by source offset.
+func (p *pipeline) deadLetters(n int) map[string]*kgo.Record {
+	p.t.Helper()
+	cl, err := kafka.Open(p.t.Context(), p.cfg.Kafka, zaptest.NewLogger(p.t), kgo.ConsumeTopics(topic.DeadLetter), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(p.t.Context(), deadline)
+	defer cancel()
+	out := map[string]*kgo.Record{}
+	for len(out) < n {
+		fetches := cl.PollFetches(ctx)
+		if err := fetches.Err(); err != nil {
+			p.t.Fatalf("got %d dead letters, want %d: %v", len(out), n, err)
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			key := string(r.Key)
+			out[key[strings.LastIndex(key, "/")+1:]] = r
+		})
+	}
+	return out
+}
+
+func headerOf(r *kgo.Record, key string) string {
+	for _, h := range r.Headers {
+		if h.Key == key {
+			return string(h.Value)
+		}
+	}
+	return ""
+}
+
+func named(name, value string) driver.NamedValue { return clickhouse.Named(name, value) }
