@@ -38,11 +38,16 @@ func (db *database) running(t *testing.T) uint64 {
 	return n
 }
 
-// until waits for a condition that must come true.
+// until looks again and again for what must come true.
 func until(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	for start := time.Now(); !cond(); time.Sleep(5 * time.Millisecond) {
-		if time.Since(start) > 30*time.Second {
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	late := time.After(30 * time.Second)
+	for !cond() {
+		select {
+		case <-look.C:
+		case <-late:
 			t.Fatalf("%s: not within 30 s", what)
 		}
 	}

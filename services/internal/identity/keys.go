@@ -84,7 +84,7 @@ type keyState struct {
 
 // VerifySignature implements oidc.KeySet.
 func (k *keySet) VerifySignature(ctx context.Context, token string) ([]byte, error) {
-	jws, err := jose.ParseSigned(token, joseAlgorithms)
+	jws, err := jose.ParseSignedCompact(token, joseAlgorithms)
 	if err != nil {
 		return nil, err
 	}

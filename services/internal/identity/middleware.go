@@ -18,23 +18,23 @@ import (
 // are no keys to verify with. The answer never says which check failed, but
 // for an expired token, which its holder can mend. The reason is logged,
 // sampled, without the token.
-func Middleware(v *Verifier, log *zap.Logger) func(http.Handler) http.Handler {
-	log = log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
+func Middleware(v *Verifier, logger *zap.Logger) func(http.Handler) http.Handler {
+	sampled := logger.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
 		return zapcore.NewSamplerWithOptions(c, time.Second, 10, 100)
 	}))
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			token, err := bearer(r)
 			if err != nil {
-				problem.Write(w, r, log, err)
+				problem.Write(w, r, sampled, err)
 				return
 			}
 			id, err := v.Verify(r.Context(), token)
 			if err != nil {
 				if !errors.Is(err, errKeysAway) {
-					log.Info("token refused", zap.String("requestId", w.Header().Get(problem.RequestIDHeader)), zap.Error(err))
+					sampled.Info("token refused", zap.String("requestId", w.Header().Get(problem.RequestIDHeader)), zap.Error(err))
 				}
-				problem.Write(w, r, log, refusal(err))
+				problem.Write(w, r, sampled, refusal(err))
 				return
 			}
 			next.ServeHTTP(w, r.WithContext(NewContext(r.Context(), id)))

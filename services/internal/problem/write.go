@@ -33,7 +33,7 @@ type Document struct {
 // the one that w's headers already carry. Internal errors are logged with
 // their cause and told as one fixed sentence; unavailability is logged too.
 // It must be the first write to w.
-func Write(w http.ResponseWriter, r *http.Request, log *zap.Logger, err error) {
+func Write(w http.ResponseWriter, r *http.Request, logger *zap.Logger, err error) {
 	e := From(err)
 	if e == nil {
 		e = &Error{Kind: KindInternal}
@@ -53,9 +53,9 @@ func Write(w http.ResponseWriter, r *http.Request, log *zap.Logger, err error) {
 	switch e.Kind.valid() {
 	case KindInternal:
 		doc.Detail, doc.Errors = internalDetail, nil
-		log.Error("request failed", zap.String("requestId", doc.RequestID), zap.String("path", r.URL.Path), zap.Error(err))
+		logger.Error("request failed", zap.String("requestId", doc.RequestID), zap.String("path", r.URL.Path), zap.Error(err))
 	case KindUnavailable:
-		log.Warn("request refused", zap.String("requestId", doc.RequestID), zap.String("path", r.URL.Path), zap.Error(err))
+		logger.Warn("request refused", zap.String("requestId", doc.RequestID), zap.String("path", r.URL.Path), zap.Error(err))
 	case KindInvalid, KindUnauthenticated, KindForbidden, KindNotFound, KindConflict, KindTooMany:
 		// The caller's doing: the access log has it.
 	}
