@@ -124,6 +124,17 @@ func (e *Engine) Start() {
 // Pid is the process id of the running engine.
 func (e *Engine) Pid() int { return e.proc.cmd.Process.Pid }
 
+// DataDir is the engine's --data-dir.
+func (e *Engine) DataDir() string { return e.proc.cfg.DataDir }
+
+// Orphan closes the engine's standard input, as this process's death would.
+func (e *Engine) Orphan() {
+	e.t.Helper()
+	if err := e.proc.stdin.Close(); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
 func (e *Engine) exec(query string) error {
 	ctx := context.Background()
 	cfg := e.Config()
