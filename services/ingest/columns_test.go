@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/auditrail/auditrail/pkg/audit"
+	"github.com/auditrail/auditrail/services/internal/field"
 )
 
 // decodeDictionary reads back what EncodeColumn wrote, with ch-go's own decoder.
@@ -137,5 +138,19 @@ func TestMarkerRoundTrip(t *testing.T) {
 		if m, err := parseMarker(s); err == nil {
 			t.Errorf("parseMarker(%q) = %v, want an error", s, m)
 		}
+	}
+}
+
+func TestInsertNamesEveryFieldAndThePosition(t *testing.T) {
+	var want, got []string
+	for _, f := range field.Fields {
+		want = append(want, f.Column)
+	}
+	want = append(want, "topic_id", "kafka_partition", "kafka_offset", "appended_at", "retention_days")
+	for _, c := range newColumns().block {
+		got = append(got, c.Name)
+	}
+	if diff := cmp.Diff(got, want); diff != "" {
+		t.Errorf("-got +want:\n%s", diff)
 	}
 }

@@ -26,6 +26,9 @@ func (c Config) Options(log *zap.Logger) []kgo.Opt {
 	return []kgo.Opt{
 		kgo.SeedBrokers(c.Addr...),
 		kgo.ClientID("auditrail"),
+		// A broker that hangs up before its first answer is restarting, not
+		// speaking another protocol: what is buffered must not be given up.
+		kgo.AlwaysRetryEOF(),
 		kgo.WithLogger(kzap.New(log.Named("kafka").WithOptions(zap.IncreaseLevel(zap.WarnLevel)), kzap.Level(kgo.LogLevelWarn))),
 	}
 }
