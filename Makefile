@@ -5,7 +5,7 @@ SHELL := bash
 
 MODULES   := schemas pkg services
 PACKAGES  := ./schemas/... ./pkg/... ./services/...
-GOLANGCI  := v2.14.0
+GOLANGCI  := v2.15.0
 TOOLS     := $(CURDIR)/bin/tools
 GOTESTARGS ?=
 export CGO_ENABLED ?= 0

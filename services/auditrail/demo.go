@@ -130,7 +130,7 @@ func runDemo(ctx context.Context, cfg kafka.Config, dataDir string, perSecond fl
 	if err := demoHistory(ctx, e, dataDir, log); err != nil {
 		return err
 	}
-	g, err := demoWorkload(uint64(time.Now().UnixNano()), demoPast, time.Now()) //nolint:gosec // any seed will do
+	g, err := demoWorkload(uint64(time.Now().UnixNano()), demoPast, time.Now())
 	if err != nil {
 		return err
 	}
@@ -171,18 +171,15 @@ func demoHistory(ctx context.Context, e *emit.Emitter, dataDir string, log *zap.
 		return err
 	}
 	var ev audit.Event
-	for n := 0; n < demoPast && ctx.Err() == nil; {
+	for range demoPast {
 		g.Next(&ev)
 		ev.ID = uuid.NewString()
-		for err = emit.ErrBufferFull; errors.Is(err, emit.ErrBufferFull) && ctx.Err() == nil; {
-			if err = e.Emit(ev); errors.Is(err, emit.ErrBufferFull) {
-				time.Sleep(fullPause)
+		if err := emitPatiently(ctx, e, ev); err != nil {
+			if ctx.Err() != nil {
+				return nil
 			}
-		}
-		if err != nil && ctx.Err() == nil {
 			return fmt.Errorf("demo event: %w", err)
 		}
-		n++
 	}
 	log.Info("demo history emitted", zap.Int("events", demoPast), zap.Int("days", demoPastDays))
 	return nil

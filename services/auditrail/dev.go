@@ -32,7 +32,8 @@ type devCmd struct {
 	DemoRate           float64 `name:"demo-rate" help:"Demo events a second; 0 for no demo events at all, past ones neither." default:"2"`
 
 	// The services' own limits are dev's flags too.
-	Limits ingest.Limits `embed:""`
+	Ingest ingest.Limits `embed:""`
+	Query  query.Limits  `embed:""`
 }
 
 // Run runs everything until a signal. Parts are opened in the order of their
@@ -84,8 +85,8 @@ func (c *devCmd) Run(ctx context.Context, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
-	queryCfg.Store, queryCfg.Identity = migrateCfg.Store, issuer.Config()
-	ingestCfg.Kafka, ingestCfg.Store, ingestCfg.Limits = migrateCfg.Kafka, migrateCfg.Store, c.Limits
+	queryCfg.Store, queryCfg.Identity, queryCfg.Limits = migrateCfg.Store, issuer.Config(), c.Query
+	ingestCfg.Kafka, ingestCfg.Store, ingestCfg.Limits = migrateCfg.Kafka, migrateCfg.Store, c.Ingest
 	return c.serve(ctx, queryCfg, ingestCfg, log)
 }
 

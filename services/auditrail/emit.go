@@ -78,21 +78,16 @@ func emitLines(ctx context.Context, cfg kafka.Config, in io.Reader, out io.Write
 	return nil
 }
 
-// emitLine publishes one line, waiting while the SDK's buffer is full.
+// emitLine publishes one line and names it when it is refused.
 func emitLine(ctx context.Context, e *emit.Emitter, line []byte, n *lineCount, out io.Writer) error {
 	at := n.read.Add(1)
 	var ev audit.Event
 	err := audit.Decode(line, &ev)
-	for err == nil {
-		if err = e.Emit(ev); !errors.Is(err, emit.ErrBufferFull) {
-			break
-		}
-		select {
-		case <-time.After(fullPause):
-			err = nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	if err == nil {
+		err = emitPatiently(ctx, e, ev)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
 	if err == nil {
 		n.emitted.Add(1)
@@ -104,6 +99,21 @@ func emitLine(ctx context.Context, e *emit.Emitter, line []byte, n *lineCount, o
 		fmt.Fprintln(out, "more lines were refused; they are only counted from here on")
 	}
 	return nil
+}
+
+// emitPatiently emits, waiting while the SDK's buffer is full.
+func emitPatiently(ctx context.Context, e *emit.Emitter, ev audit.Event) error {
+	for {
+		err := e.Emit(ev)
+		if !errors.Is(err, emit.ErrBufferFull) {
+			return err
+		}
+		select {
+		case <-time.After(fullPause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // readLines calls do for every line that is not blank. A line longer than a

@@ -16,15 +16,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"go.uber.org/zap"
 
+	"github.com/auditrail/auditrail/services/internal/bytesize"
 	"github.com/auditrail/auditrail/services/internal/filelock"
 )
 
 // Config of the embedded broker. Its tags are flags; see auditrail --help.
 type Config struct {
-	Addr           string        `name:"kafka-addr" help:"Address to listen on, loopback only, host:port. Port 0 takes a free one." default:"127.0.0.1:9092"`
-	DataDir        string        `name:"data-dir" help:"Folder for the data; the broker keeps its own in <data-dir>/kafka." default:"./data"`
-	RetentionBytes int64         `name:"broker-retention-bytes" help:"Bytes kept a partition, at most." default:"1073741824"`
-	Retention      time.Duration `name:"broker-retention" help:"Time records are kept, at most." default:"168h"`
+	Addr           string         `name:"kafka-addr" help:"Address to listen on, loopback only, host:port. Port 0 takes a free one." default:"127.0.0.1:9092"`
+	DataDir        string         `name:"data-dir" help:"Folder for the data; the broker keeps its own in <data-dir>/kafka." default:"./data"`
+	RetentionBytes bytesize.Bytes `name:"broker-retention-bytes" help:"Bytes kept a partition, at most." default:"1GiB"`
+	Retention      time.Duration  `name:"broker-retention" help:"Time records are kept, at most." default:"168h"`
 }
 
 const (
@@ -79,7 +80,7 @@ func Start(ctx context.Context, cfg Config, deps Deps) (*Broker, error) {
 		kfake.BrokerConfigs(map[string]string{
 			"default.replication.factor": "1",
 			"log.segment.bytes":          strconv.Itoa(segmentBytes),
-			"log.retention.bytes":        strconv.FormatInt(cfg.RetentionBytes, 10),
+			"log.retention.bytes":        strconv.FormatInt(int64(cfg.RetentionBytes), 10),
 			"log.retention.ms":           strconv.FormatInt(cfg.Retention.Milliseconds(), 10),
 			"log.cleaner.backoff.ms":     strconv.FormatInt(cleanEvery.Milliseconds(), 10),
 		}),
@@ -138,5 +139,6 @@ func (l logger) Logf(level kfake.LogLevel, format string, args ...any) {
 		l.log.Error("broker", zap.String("message", fmt.Sprintf(format, args...)))
 	case kfake.LogLevelWarn:
 		l.log.Warn("broker", zap.String("message", fmt.Sprintf(format, args...)))
+	default:
 	}
 }

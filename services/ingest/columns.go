@@ -103,7 +103,7 @@ func (c *columns) add(e *audit.Event, id uuid.UUID, at position, retentionDays u
 	c.requestID.Append(e.RequestID)
 	c.extra.AppendBytes(e.Extra)
 	c.topicID.Append(at.topicID)
-	c.partition.Append(uint32(at.partition)) //nolint:gosec // Kafka partitions are never negative
+	c.partition.Append(uint32(at.partition))
 	c.offset.Append(at.offset)
 	c.appended.AppendRaw(proto.DateTime64(at.appended))
 	c.retention.Append(retentionDays)
@@ -198,8 +198,8 @@ func (d *dictionary) append(s string) {
 		if d.number == nil {
 			d.number = make(map[string]uint16)
 		}
-		n = uint16(len(d.keys)) //nolint:gosec // full stops the batch before 65,536
-		s = string([]byte(s))   // s points into the fetched record
+		n = uint16(len(d.keys))
+		s = string([]byte(s)) // s points into the fetched record
 		d.keys = append(d.keys, s)
 		d.number[s] = n
 	}

@@ -22,6 +22,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/auditrail/auditrail/pkg/audit"
+	"github.com/auditrail/auditrail/services/internal/bytesize"
 	"github.com/auditrail/auditrail/services/internal/kafka"
 	"github.com/auditrail/auditrail/services/internal/ops"
 	"github.com/auditrail/auditrail/services/internal/store"
@@ -39,12 +40,12 @@ type Config struct {
 
 // Limits trade memory, freshness and the number of parts against each other.
 type Limits struct {
-	BatchRows        int           `help:"Records in a batch, at most." default:"100000"`
-	BatchBytes       int           `help:"Bytes of records in a batch, at most." default:"67108864"`
-	FlushAge         time.Duration `help:"Age at which a batch is inserted even if it is small." default:"250ms"`
-	InsertsPerSecond float64       `help:"Inserts a second, all partitions together. When more are due, small batches wait and grow." default:"40"`
-	MemoryBytes      int64         `name:"ingest-memory" help:"Bytes of records held at a time, from fetch to insert." default:"134217728"`
-	Connections      int           `name:"insert-connections" help:"Inserts under way at a time." default:"4"`
+	BatchRows        int            `help:"Records in a batch, at most." default:"100000"`
+	BatchBytes       bytesize.Bytes `help:"Bytes of records in a batch, at most." default:"64MiB"`
+	FlushAge         time.Duration  `help:"Age at which a batch is inserted even if it is small." default:"250ms"`
+	InsertsPerSecond float64        `help:"Inserts a second, all partitions together. When more are due, small batches wait and grow." default:"40"`
+	Memory           bytesize.Bytes `name:"ingest-memory" help:"Bytes of records held at a time, from fetch to insert." default:"128MiB"`
+	Connections      int            `name:"insert-connections" help:"Inserts under way at a time." default:"4"`
 }
 
 // Validate names the first wrong value.
@@ -53,13 +54,13 @@ func (c Config) Validate() error {
 	case l.BatchRows < 1:
 		return fmt.Errorf("--batch-rows must be at least 1, not %d", l.BatchRows)
 	case l.BatchBytes < audit.MaxRecordBytes:
-		return fmt.Errorf("--batch-bytes must hold a record of %d bytes, not %d", audit.MaxRecordBytes, l.BatchBytes)
+		return fmt.Errorf("--batch-bytes must hold a record of %s, not %s", bytesize.Bytes(audit.MaxRecordBytes), l.BatchBytes)
 	case l.FlushAge <= 0:
 		return fmt.Errorf("--flush-age must be above 0, not %s", l.FlushAge)
 	case l.InsertsPerSecond <= 0:
 		return fmt.Errorf("--inserts-per-second must be above 0, not %g", l.InsertsPerSecond)
-	case l.MemoryBytes < 1<<20:
-		return fmt.Errorf("--ingest-memory must be at least 1 MiB, not %d bytes", l.MemoryBytes)
+	case l.Memory < 1<<20:
+		return fmt.Errorf("--ingest-memory must be at least 1MiB, not %s", l.Memory)
 	case l.Connections < 1:
 		return fmt.Errorf("--insert-connections must be at least 1, not %d", l.Connections)
 	case c.RetentionDays < 1:
@@ -144,7 +145,7 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 		return err
 	}
 
-	b := newBudget(cfg.Limits.MemoryBytes)
+	b := newBudget(int64(cfg.Limits.Memory))
 	in := &ingest{
 		cfg: cfg, log: deps.Log, store: conn,
 		maxAge:   time.Duration(cfg.RetentionDays) * 24 * time.Hour,
@@ -184,7 +185,7 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 	running, fail := context.WithCancelCause(ctx)
 	in.fail = fail
 	in.poll(running)
-	in.endAll()
+	in.endAll() //nolint:contextcheck // the drain outlives ctx and bounds itself
 	in.client.CloseAllowingRebalance()
 	stopCommits()
 	loops.Wait()
@@ -233,7 +234,7 @@ func (in *ingest) dispatch(p kgo.FetchTopicPartition) {
 
 // laneShare is what one lane may hold of the memory budget, so that a lane
 // that falls behind does not starve the others.
-func (in *ingest) laneShare() int64 { return in.cfg.Limits.MemoryBytes / 2 }
+func (in *ingest) laneShare() int64 { return int64(in.cfg.Limits.Memory) / 2 }
 
 // resume lets a paused lane fetch again once it holds little enough.
 func (in *ingest) resume(l *lane) {

@@ -194,7 +194,7 @@ func TestEngineKilledInTheMiddle(t *testing.T) {
 func TestUnreachableEngineIsSaidAndOldSchemaRefused(t *testing.T) {
 	t.Parallel()
 	e := testenv.ClickHouse(t).Config()
-	cfg := Config{Kafka: testenv.Kafka(t), Store: e, Group: "g", RetentionDays: 400, Limits: Limits{BatchRows: 1, BatchBytes: 1 << 20, FlushAge: 1, InsertsPerSecond: 1, MemoryBytes: 1 << 20, Connections: 1}}
+	cfg := Config{Kafka: testenv.Kafka(t), Store: e, Group: "g", RetentionDays: 400, Limits: Limits{BatchRows: 1, BatchBytes: 1 << 20, FlushAge: 1, InsertsPerSecond: 1, Memory: 1 << 20, Connections: 1}}
 	err := Run(t.Context(), cfg, Deps{})
 	if err == nil || !strings.Contains(err.Error(), "run auditrail migrate") {
 		t.Errorf("on an empty database Run returned %v, want a sentence that says what to run", err)

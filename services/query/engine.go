@@ -11,6 +11,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
+	"github.com/auditrail/auditrail/services/internal/bytesize"
 	"github.com/auditrail/auditrail/services/internal/problem"
 	"github.com/auditrail/auditrail/services/internal/sqlgen"
 	"github.com/auditrail/auditrail/services/internal/store"
@@ -177,7 +178,7 @@ func (e *engine) explain(err error) error {
 	case isException && ex.Code == codeMemory:
 		label, p = "memory", tooBroad("needed more memory than the limit of "+e.cfg.Memory.String()+" (--query-memory)")
 	case isException && (ex.Code == codeTooLargeResult || ex.Code == codeTooManyRows || ex.Code == codeTooManyBytes):
-		label, p = "size", tooBroad("found more data than fits one answer ("+Bytes(maxResult).String()+"); ask for a smaller page too")
+		label, p = "size", tooBroad("found more data than fits one answer ("+bytesize.Bytes(maxResult).String()+"); ask for a smaller page too")
 	case isException && (ex.Code == codeTooManyQueries || ex.Code == codeCancelled):
 		label, p = "busy", problem.New(problem.KindUnavailable, "The store is busy. Try again shortly.")
 		p.RetryAfter = retryAfter

@@ -16,22 +16,27 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/auditrail/auditrail/services/internal/bytesize"
 	"github.com/auditrail/auditrail/services/internal/identity"
 	"github.com/auditrail/auditrail/services/internal/ops"
 	"github.com/auditrail/auditrail/services/internal/store"
 )
 
-// Config of the query service. Its tags are flags; see auditrail --help. A
-// zero limit means its default.
+// Config of the query service. Its tags are flags; see auditrail --help.
 type Config struct {
 	HTTPAddr string          `name:"http-addr" help:"Address that HTTP is served on, host:port." default:"127.0.0.1:8080"`
 	Store    store.Config    `embed:""`
 	Identity identity.Config `embed:""`
 
-	Timeout     time.Duration `name:"query-timeout" help:"Longest time a statement may run in ClickHouse; then the request is refused with advice to narrow it." default:"30s"`
-	Memory      Bytes         `name:"query-memory" help:"Most memory a statement may use in ClickHouse, such as 512MiB. A request runs up to two statements at once." default:"2GiB"`
-	Concurrency int           `name:"query-concurrency" help:"Requests that may use ClickHouse at the same time; the others wait." default:"8"`
-	QueueWait   time.Duration `name:"query-queue-wait" help:"Longest time a request waits for its turn (--query-concurrency) before it is refused with 503." default:"5s"`
+	Limits `embed:""`
+}
+
+// Limits of the service. Zero means the default.
+type Limits struct {
+	Timeout     time.Duration  `name:"query-timeout" help:"Longest time a statement may run in ClickHouse; then the request is refused with advice to narrow it." default:"30s"`
+	Memory      bytesize.Bytes `name:"query-memory" help:"Most memory a statement may use in ClickHouse, such as 512MiB. A request runs up to two statements at once." default:"2GiB"`
+	Concurrency int            `name:"query-concurrency" help:"Requests that may use ClickHouse at the same time; the others wait." default:"8"`
+	QueueWait   time.Duration  `name:"query-queue-wait" help:"Longest time a request waits for its turn (--query-concurrency) before it is refused with 503." default:"5s"`
 }
 
 // Defaults of Config, as in its tags.
@@ -120,6 +125,11 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 	s, err := New(cfg, deps)
 	if err != nil {
 		return err
+	}
+	// An older schema would fail every request: better not to start. While
+	// ClickHouse is away nobody knows; then readiness tells.
+	if err := s.engine.ready(ctx); errors.Is(err, store.ErrSchema) {
+		return errors.Join(err, s.Close())
 	}
 	ln, err := ops.Listen(ctx, cfg.HTTPAddr)
 	if err != nil {

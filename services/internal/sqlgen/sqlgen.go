@@ -5,7 +5,6 @@ package sqlgen
 
 import (
 	"maps"
-	"math"
 	"strings"
 
 	"github.com/auditrail/auditrail/services/internal/field"
@@ -45,7 +44,8 @@ const from = " FROM audit_events"
 
 // newestFirst is the order of events: newest first, ties by the text of the
 // id, descending. ClickHouse orders a UUID by its second half first, for
-// historical reasons; as a number it sorts as its text does.
+// historical reasons; as a number it sorts as its text does, and that is how
+// the primary key ends: a page is read backwards along the key.
 const newestFirst = " ORDER BY created_date DESC, toUInt128(id) DESC"
 
 // columns lists the columns of field.Fields, in order.
@@ -59,21 +59,11 @@ var columns = func() string {
 
 // Rows makes the statement for one page of events, newest first, with the
 // columns of field.Fields in their order.
-//
-// The table's key ends in the id as a UUID, not as a number, so newestFirst
-// alone makes the engine sort all that the caller may see. Therefore the
-// subquery first finds the date of the page's last row, reading backwards
-// along the key and stopping there, and only that range is sorted. Events that
-// arrive between the two can only push rows off the page's end: the range
-// still holds the whole page.
 func Rows(p visibility.Predicate, f Filter, page Page) Statement {
 	params := param.Set{}
 	where := condition(p, f, params)
-	last := page.Offset + min(page.Limit, math.MaxInt64-page.Offset)
 	return Statement{
-		sql: "SELECT " + columns + from + where +
-			" AND created_date >= (SELECT min(created_date) FROM (SELECT created_date" + from + where +
-			" ORDER BY created_date DESC LIMIT " + params.Int("page_last", last) + "))" + newestFirst +
+		sql: "SELECT " + columns + from + where + newestFirst +
 			" LIMIT " + params.Int("page_limit", page.Limit) + " OFFSET " + params.Int("page_offset", page.Offset),
 		params: params,
 	}

@@ -1,4 +1,5 @@
-package query
+// Package bytesize reads and prints amounts of memory, for flags.
+package bytesize
 
 import (
 	"fmt"
