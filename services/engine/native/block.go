@@ -56,27 +56,23 @@ func Frame(out io.Writer, in Source, f Framing) (Size, error) {
 // after the block.
 func Unframe(out io.Writer, in Source, f Framing) (Size, error) {
 	s := &scanner{in: in, out: out}
-	if err := s.blockInfo(); err != nil {
+	if err := s.leaveOut(s.blockInfo); err != nil {
 		return Size{}, err
 	}
-	s.drop()
 	return s.columns(func() error {
 		if !f.CustomByte {
 			return nil
 		}
-		if err := s.flush(); err != nil {
-			return err
-		}
-		custom, err := s.byte()
-		if err != nil {
-			return err
-		}
-		if custom != 0 {
-			return errors.New("native block: sparse and other custom serializations are not supported")
-		}
-		s.drop()
-		return nil
+		return s.leaveOut(s.customByte)
 	})
+}
+
+func (s *scanner) customByte() error {
+	custom, err := s.byte()
+	if err == nil && custom != 0 {
+		err = errors.New("native block: sparse and other custom serializations are not supported")
+	}
+	return err
 }
 
 func (s *scanner) blockInfo() error {

@@ -88,8 +88,18 @@ func (s *scanner) flush() error {
 	return err
 }
 
-// drop forgets what was read since the last flush.
-func (s *scanner) drop() { s.mark = s.pos }
+// leaveOut keeps what read reads from the output, also when it lies across windows.
+func (s *scanner) leaveOut(read func() error) error {
+	if err := s.flush(); err != nil {
+		return err
+	}
+	out := s.out
+	s.out = nowhere{}
+	err := read()
+	s.mark = s.pos
+	s.out = out
+	return err
+}
 
 // insert writes b at this place of the output.
 func (s *scanner) insert(b ...byte) error {
