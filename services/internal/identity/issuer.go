@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -57,9 +58,12 @@ func OpenIssuer(dataDir string) (*Issuer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("development key: %w", err)
 	}
-	iss := &Issuer{jwksFile: filepath.Join(dir, "jwks.json")}
-	if err := replaceFile(iss.jwksFile, append(jwks, '\n')); err != nil {
-		return nil, err
+	iss, jwks := &Issuer{jwksFile: filepath.Join(dir, "jwks.json")}, append(jwks, '\n')
+	// A file that is right already stays: verifiers would read it again.
+	if have, err := os.ReadFile(iss.jwksFile); err != nil || !bytes.Equal(have, jwks) {
+		if err := replaceFile(iss.jwksFile, jwks); err != nil {
+			return nil, err
+		}
 	}
 	iss.signer, err = jose.NewSigner(
 		jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: public.KeyID}},
