@@ -79,11 +79,13 @@ func TestHTTPDisconnectKillsTheQuery(t *testing.T) {
 		waitFor(t, 10*time.Second, "the query runs", func() bool { return running(t, conn, comment) == 1 })
 		cancel()
 		waitFor(t, killLimit, "the query is gone", func() bool { return running(t, conn, comment) == 0 })
-		<-done
+		if err := <-done; err == nil {
+			t.Errorf("%s: the request succeeded", format)
+		}
 	}
 }
 
-// TestCancelLeavesTheSessionsNextQueryAlone: kills are repeated until the query
+// TestCancelPacketLeavesTheConnectionUsable: kills are repeated until the query
 // ends, and none may reach the query after it.
 func TestCancelPacketLeavesTheConnectionUsable(t *testing.T) {
 	t.Parallel()
@@ -118,7 +120,7 @@ func TestLimits(t *testing.T) {
 		ctx := clickhouse.Context(t.Context(), clickhouse.WithSettings(c.settings))
 		rows, err := conn.Query(ctx, c.query)
 		if err == nil {
-			for rows.Next() { //nolint:revive // to the error
+			for rows.Next() {
 			}
 			err = errors.Join(rows.Err(), rows.Close())
 		}

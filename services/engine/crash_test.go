@@ -34,7 +34,7 @@ func TestKill9LosesNothing(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			defer conn.Close() //nolint:errcheck // nothing to lose
+			defer conn.Close()
 			for batch := uint64(0); ; {
 				select {
 				case <-stop:
@@ -58,7 +58,10 @@ func TestKill9LosesNothing(t *testing.T) {
 	for range rounds {
 		before := total()
 		waitFor(t, 20*time.Second, "batches are acknowledged", func() bool { return total() >= before+writers*2 })
-		time.Sleep(time.Duration(rand.IntN(20)) * time.Millisecond) //nolint:gosec // anywhere in an insert
+		select { // anywhere in an insert
+		case <-time.After(time.Duration(rand.IntN(20)) * time.Millisecond):
+		case <-t.Context().Done():
+		}
 		e.Kill()
 		e.Start()
 	}
@@ -129,7 +132,7 @@ func TestReadersAndWriters(t *testing.T) {
 					return
 				}
 				for i := range 10_000 {
-					_ = batch.Append(uint64((w*batches+b)*10_000 + i)) //nolint:gosec // small
+					_ = batch.Append(uint64((w*batches+b)*10_000 + i))
 				}
 				if err := batch.Send(); err != nil {
 					t.Error(err)

@@ -32,7 +32,7 @@ func post(t testing.TB, e *testenv.Engine, params url.Values, body io.Reader) (*
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer res.Body.Close() //nolint:errcheck // only read
+	defer res.Body.Close()
 	b, err := io.ReadAll(res.Body)
 	return res, b, err
 }
@@ -206,7 +206,7 @@ func TestSlowReaderHoldsNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer res.Body.Close() //nolint:errcheck // broken off
+	defer res.Body.Close()
 	conn := connect(t, e.Config().Options())
 	// Read a little at a time; the engine must not get ahead of it.
 	for range 20 {

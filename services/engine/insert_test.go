@@ -32,7 +32,7 @@ func send(ctx context.Context, conn clickhouse.Conn, token string, from, to uint
 		return err
 	}
 	for id := from; id < to; id++ {
-		at := time.Date(2026, time.Month(1+id%3), 1, 0, 0, 0, 0, time.UTC) //nolint:gosec // small
+		at := time.Date(2026, time.Month(1+id%3), 1, 0, 0, 0, 0, time.UTC)
 		if err := batch.Append(at, id, "note"); err != nil {
 			return err
 		}
@@ -68,7 +68,7 @@ func TestSeveralBlocksInOneInsert(t *testing.T) {
 	}
 	for flush := range 5 {
 		for i := range 1000 {
-			if err := batch.Append(uint64(flush*1000+i), time.Unix(0, 0)); err != nil { //nolint:gosec // small
+			if err := batch.Append(uint64(flush*1000+i), time.Unix(0, 0)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -117,7 +117,7 @@ func TestInsertErrors(t *testing.T) {
 	}
 	for i := range 4 {
 		for range 50_000 {
-			if err := batch.Append(uint64(i * 9)); err != nil { //nolint:gosec // small
+			if err := batch.Append(uint64(i * 9)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -243,7 +243,7 @@ func TestGoose(t *testing.T) {
 		"00002_rows.sql":   {Data: []byte("-- +goose Up\nINSERT INTO e VALUES (1), (2);\nALTER TABLE e ADD COLUMN b String DEFAULT ';';\n")},
 	}
 	db := clickhouse.OpenDB(options(t))
-	defer db.Close() //nolint:errcheck // nothing to lose
+	defer db.Close()
 	for range 2 {
 		migrate(t, db, migrations)
 	}

@@ -79,7 +79,7 @@ func (c *rawConn) untilEnd() error {
 		if err != nil {
 			return err
 		}
-		switch proto.ServerCode(p) { //nolint:exhaustive // the others are not sent
+		switch proto.ServerCode(p) {
 		case proto.ServerCodeEndOfStream:
 			return nil
 		case proto.ServerCodeException:
@@ -87,7 +87,7 @@ func (c *rawConn) untilEnd() error {
 			if err := e.DecodeAware(c.r, rawVersion); err != nil {
 				return err
 			}
-			return fmt.Errorf("code %d: %s", e.Code, e.Message)
+			return fmt.Errorf("%w: %s", e.Code, e.Message)
 		case proto.ServerCodeProgress:
 			var p proto.Progress
 			err = p.DecodeAware(c.r, rawVersion)

@@ -68,7 +68,7 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 		return fmt.Errorf("embedded ClickHouse engine on %s: %w", dir, err)
 	}
 	deps.Log.Info("engine ready", zap.String("version", chdb.Version()), zap.Stringer("native", native.Addr()),
-		zap.String("http", cfg.HTTPAddr), zap.String("dir", dir), zap.Duration("took", time.Since(start)))
+		zap.String("dir", dir), zap.Duration("took", time.Since(start)))
 	err = serve(ctx, cfg, deps, sessions, dir, native, http)
 	if errors.Is(err, errStuck) {
 		// Closing the engine would wait for the query; the process's end does not.
@@ -89,7 +89,8 @@ func serve(ctx context.Context, cfg Config, deps Deps, sessions *session.Manager
 		login.User = "default"
 	}
 	tcpServer := &tcp.Server{Sessions: sessions, Login: login, Log: deps.Log}
-	webServer, err := web.New(web.Config{Sessions: sessions, Login: login, Log: deps.Log, TempDir: filepath.Join(dir, tempDir)})
+	webServer, err := web.New( //nolint:contextcheck // its queries end by Shutdown, after ctx
+		web.Config{Sessions: sessions, Login: login, Log: deps.Log, TempDir: filepath.Join(dir, tempDir)})
 	if err != nil {
 		return err
 	}

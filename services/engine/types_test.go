@@ -113,7 +113,7 @@ func roundTrip(t *testing.T, conn clickhouse.Conn, table, typ string, values []a
 		t.Fatalf("%s: %v", typ, err)
 	}
 	for i, v := range values {
-		if err := batch.Append(uint8(i), v, "end"); err != nil { //nolint:gosec // a handful of values
+		if err := batch.Append(uint8(i), v, "end"); err != nil {
 			t.Fatalf("%s: %v", typ, err)
 		}
 	}
@@ -124,7 +124,7 @@ func roundTrip(t *testing.T, conn clickhouse.Conn, table, typ string, values []a
 	if err != nil {
 		t.Fatalf("%s: %v", typ, err)
 	}
-	defer rows.Close() //nolint:errcheck // Err says it
+	defer rows.Close()
 	for i := 0; rows.Next(); i++ {
 		dest := newLike(values[i])
 		var n uint8

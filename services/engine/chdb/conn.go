@@ -32,7 +32,7 @@ func Connect(dir string, args ...string) (*Conn, error) {
 		ptrs[i] = unsafe.Pointer(&b[0])
 	}
 	pin.Pin(&ptrs[0])
-	box := cConnect(int32(len(argv)), unsafe.Pointer(&ptrs[0])) //nolint:gosec // a handful of arguments
+	box := cConnect(int32(len(argv)), unsafe.Pointer(&ptrs[0]))
 	if box == nil {
 		return nil, errors.New("the engine did not open " + dir)
 	}

@@ -61,7 +61,7 @@ func fakeNPM(t *testing.T, script string) (calls func() int) {
 	dir := t.TempDir()
 	count := filepath.Join(dir, "calls")
 	script = "#!/bin/sh\necho called >> '" + count + "'\n" + script
-	if err := os.WriteFile(filepath.Join(dir, "npm"), []byte(script), 0o700); err != nil { //nolint:gosec // a script
+	if err := os.WriteFile(filepath.Join(dir, "npm"), []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
@@ -125,7 +125,7 @@ func TestFetchHealsTheCache(t *testing.T) {
 	fakeNPM(t, copies(archive(t, "package/libchdb.so", content)))
 	s := store{dir: t.TempDir(), pin: testPin()}
 	for _, dir := range []string{filepath.Join(s.dir, "fetch-123", "npm"), s.home()} {
-		if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // a test's
+		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -202,7 +202,7 @@ func TestProgressInALog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer out.Close() //nolint:errcheck // a test's
+	defer out.Close()
 	if err := (store{dir: t.TempDir(), pin: testPin()}).fetch(t.Context(), out); err != nil {
 		t.Fatal(err)
 	}

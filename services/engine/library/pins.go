@@ -65,15 +65,12 @@ func pinFor(platform, libc string) (pin, error) {
 
 // platform is this machine's, and its C library as far as it matters.
 func platform() (name, libc string) {
-	name = runtime.GOOS + "/" + runtime.GOARCH
-	if runtime.GOOS != "linux" {
-		return name, ""
+	if runtime.GOOS == "linux" {
+		if found, _ := filepath.Glob("/lib*/ld-linux-*.so.*"); len(found) > 0 {
+			libc = "glibc"
+		} else if found, _ := filepath.Glob("/lib/ld-musl-*.so.1"); len(found) > 0 {
+			libc = "musl"
+		}
 	}
-	if found, _ := filepath.Glob("/lib*/ld-linux-*.so.*"); len(found) > 0 {
-		return name, "glibc"
-	}
-	if found, _ := filepath.Glob("/lib/ld-musl-*.so.1"); len(found) > 0 {
-		return name, "musl"
-	}
-	return name, ""
+	return runtime.GOOS + "/" + runtime.GOARCH, libc
 }

@@ -21,6 +21,8 @@ func (t *dataType) skipPrefix(s *scanner) error {
 			return errJSON
 		}
 		return err
+	case shapeFixed, shapeString, shapeNullable, shapeArray, shapeTuple:
+		// nothing of their own
 	}
 	for _, e := range t.elems {
 		if err := e.skipPrefix(s); err != nil {

@@ -127,7 +127,7 @@ func (r *FrameReader) readRaw(head []byte, packed uint64) error {
 	for left := int64(packed) - frameHeader; left > 0; {
 		step := min(left, growStep)
 		if _, err := io.CopyN(&r.raw, r.in, step); err != nil {
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				return io.ErrUnexpectedEOF
 			}
 			return err

@@ -221,7 +221,7 @@ func FuzzFrames(f *testing.F) {
 		}
 		f.Add(bytes.Clone(c.Data), true)
 	}
-	f.Fuzz(func(t *testing.T, packed []byte, sign bool) {
+	f.Fuzz(func(_ *testing.T, packed []byte, sign bool) {
 		if sign && len(packed) > frameHash {
 			resign(packed)
 		}

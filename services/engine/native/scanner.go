@@ -25,6 +25,7 @@ type Source interface {
 // Bytes is a Source over memory.
 type Bytes []byte
 
+// Window is all that is left.
 func (b *Bytes) Window() ([]byte, error) {
 	if len(*b) == 0 {
 		return nil, io.EOF
@@ -32,11 +33,13 @@ func (b *Bytes) Window() ([]byte, error) {
 	return *b, nil
 }
 
+// Consume takes n bytes off.
 func (b *Bytes) Consume(n int) { *b = (*b)[n:] }
 
 // Buffered is a Source over a bufio.Reader.
 type Buffered struct{ *bufio.Reader }
 
+// Window is what is in the buffer; it reads when there is nothing.
 func (b Buffered) Window() ([]byte, error) {
 	if b.Buffered() == 0 {
 		if _, err := b.Peek(1); err != nil {
@@ -46,6 +49,7 @@ func (b Buffered) Window() ([]byte, error) {
 	return b.Peek(b.Buffered())
 }
 
+// Consume takes n bytes off the buffer.
 func (b Buffered) Consume(n int) { _, _ = b.Discard(n) } // n is within the window
 
 // scanner moves bytes from in to out and lets the caller look at some of them.
@@ -64,7 +68,7 @@ func (s *scanner) fill() error {
 		return err
 	}
 	var err error
-	if s.buf, err = s.in.Window(); err == io.EOF {
+	if s.buf, err = s.in.Window(); errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err

@@ -37,7 +37,7 @@ func (s *Session) describe(what string, params []chdb.Param) ([]described, error
 		var field [describeFields]string
 		for i := range field {
 			if field[i], err = readString(in); err != nil {
-				if err == io.EOF && i == 0 {
+				if errors.Is(err, io.EOF) && i == 0 {
 					return out, nil
 				}
 				return nil, err
@@ -53,7 +53,7 @@ func readString(in *bufio.Reader) (string, error) {
 		return "", err
 	}
 	var b strings.Builder
-	if _, err := io.CopyN(&b, in, int64(n)); err != nil { //nolint:gosec // the engine's own output
+	if _, err := io.CopyN(&b, in, int64(n)); err != nil {
 		return "", errors.New("describe: short output")
 	}
 	return b.String(), nil

@@ -113,7 +113,7 @@ func (r *reader) text(limit uint64) string {
 		return s
 	}
 	var b bytes.Buffer
-	if _, r.err = io.CopyN(&b, r.Reader, int64(n)); r.err == io.EOF {
+	if _, r.err = io.CopyN(&b, r.Reader, int64(n)); errors.Is(r.err, io.EOF) {
 		r.err = io.ErrUnexpectedEOF
 	}
 	return b.String()
@@ -151,7 +151,7 @@ func (w writer) exception(err error) {
 		e = &chdb.Error{Code: chdb.CodeStdException, Message: err.Error()}
 	}
 	w.uvarint(serverException)
-	_, _ = w.Write(binary.LittleEndian.AppendUint32(nil, uint32(e.Code))) //nolint:gosec // codes are small
+	_, _ = w.Write(binary.LittleEndian.AppendUint32(nil, uint32(e.Code)))
 	w.text("DB::Exception")
 	w.text("DB::Exception: " + e.Message)
 	w.text("") // stack trace

@@ -51,7 +51,7 @@ var databases atomic.Uint64
 func ClickHouse(t testing.TB) *Engine {
 	t.Helper()
 	shared.once.Do(func() {
-		dir, err := os.MkdirTemp("", "auditrail-engine-")
+		dir, err := os.MkdirTemp("", "auditrail-engine-") //nolint:usetesting // it outlives the test
 		if err != nil {
 			shared.err = err
 			return
