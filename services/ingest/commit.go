@@ -78,7 +78,7 @@ func (c *committer) commit(ctx context.Context, owner ownership, topic string, t
 		case errors.Is(err, kerr.IllegalGeneration), errors.Is(err, kerr.UnknownMemberID), errors.Is(err, kerr.FencedInstanceID), errors.Is(err, kerr.StaleMemberEpoch):
 			return fmt.Errorf("%w: %w", errNotOwner, err)
 		}
-		c.log.Warn("commit not accepted, repeating", zap.String("topic", topic), zap.Int32("partition", partition), zap.Int64("offset", offset), zap.Error(err))
+		c.log.Warn("commit failed, will be repeated", zap.String("topic", topic), zap.Int32("partition", partition), zap.Int64("offset", offset), zap.Error(err))
 		select {
 		case <-time.After(commitRetry):
 		case <-ctx.Done():

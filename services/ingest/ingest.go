@@ -19,6 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"golang.org/x/time/rate"
 
 	"github.com/auditrail/auditrail/pkg/audit"
@@ -89,6 +90,9 @@ const (
 	// of the budget.
 	fetchBytes          = 16 << 20
 	fetchPartitionBytes = 2 << 20
+	// repeatEvery is how often a failure that goes on is logged; it is counted
+	// every time.
+	repeatEvery = 10 * time.Second
 	// topicRefresh is how soon the topic of a new module is noticed.
 	topicRefresh = 10 * time.Second
 )
@@ -98,6 +102,7 @@ type ingest struct {
 	cfg      Config
 	maxAge   time.Duration
 	log      *zap.Logger
+	repeats  *zap.Logger // for what goes wrong again and again: one line in repeatEvery
 	store    driver.Conn // for reads; rows go through inserter
 	client   *kgo.Client
 	admin    *kadm.Client
@@ -107,7 +112,9 @@ type ingest struct {
 	inserts  *rate.Limiter
 	metrics  *metrics
 	health   *health
-	fail     context.CancelCauseFunc // ends the service with an error
+	ready    chan struct{}           // closed once all of this is filled in: the client's callbacks come early
+	running  context.Context         // ends when the service begins to stop
+	fail     context.CancelCauseFunc // ends running with an error
 
 	mu     sync.Mutex
 	lanes  map[partitionID]*lane // guarded by mu
@@ -148,21 +155,30 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 	b := newBudget(int64(cfg.Limits.Memory))
 	in := &ingest{
 		cfg: cfg, log: deps.Log, store: conn,
+		repeats: deps.Log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
+			return zapcore.NewSamplerWithOptions(c, repeatEvery, 1, 0)
+		})),
 		maxAge:   time.Duration(cfg.RetentionDays) * 24 * time.Hour,
 		inserter: newInserter(cfg.Store, cfg.Limits.Connections),
 		budget:   b,
 		inserts:  rate.NewLimiter(rate.Limit(cfg.Limits.InsertsPerSecond), max(1, int(cfg.Limits.InsertsPerSecond))),
 		metrics:  newMetrics(deps.Ops.Registry, b),
 		health:   newHealth(),
+		ready:    make(chan struct{}),
 		lanes:    map[partitionID]*lane{},
 		paused:   map[partitionID]bool{},
 	}
+	in.running, in.fail = context.WithCancelCause(ctx)
+	defer in.fail(nil)
 	in.client, err = kafka.Open(ctx, cfg.Kafka, deps.Log,
 		kgo.ConsumerGroup(cfg.Group),
 		kgo.ConsumeTopics(topic.EventsPattern), kgo.ConsumeRegex(), kgo.MetadataMaxAge(topicRefresh),
 		// Eager and classic: only there does a captured generation fence.
 		kgo.Balancers(kgo.StickyBalancer()), kgo.SessionTimeout(sessionTimeout),
 		kgo.DisableAutoCommit(),
+		// Records are handed to lanes within the assignment they were fetched
+		// in: a late hand-over could give a new lane records out of order.
+		kgo.BlockRebalanceOnPoll(),
 		// A new group begins at the beginning. An offset that Kafka no longer
 		// has is a loss to shout about, never a silent jump.
 		kgo.ConsumeResetOffset(kgo.NoResetOffset().AtStart()),
@@ -174,7 +190,13 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 		return err
 	}
 	in.admin = kadm.NewClient(in.client)
-	in.commits = newCommitter(in.client, cfg.Group, deps.Log)
+	in.commits = newCommitter(in.client, cfg.Group, in.repeats)
+	if err := topic.Check(ctx, in.client); err != nil {
+		in.fail(err)
+		in.client.CloseAllowingRebalance()
+		return err
+	}
+	close(in.ready)
 	deps.Ops.Ready("ingest", in.health.check)
 
 	// The commit loop outlives ctx: the drain commits through it.
@@ -182,15 +204,13 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 	var loops sync.WaitGroup
 	loops.Go(func() { in.commits.run(commits) })
 	deps.Log.Info("ingest is ready", zap.String("group", cfg.Group))
-	running, fail := context.WithCancelCause(ctx)
-	in.fail = fail
-	in.poll(running)
+	in.poll(in.running)
 	in.endAll() //nolint:contextcheck // the drain outlives ctx and bounds itself
 	in.client.CloseAllowingRebalance()
 	stopCommits()
 	loops.Wait()
 	in.inserter.close()
-	if err := context.Cause(running); ctx.Err() == nil {
+	if err := context.Cause(in.running); ctx.Err() == nil {
 		return err
 	}
 	return nil
@@ -208,6 +228,7 @@ func (in *ingest) poll(ctx context.Context) {
 		}
 		fetches.EachError(in.fetchError)
 		fetches.EachPartition(in.dispatch)
+		in.client.AllowRebalance()
 	}
 }
 
@@ -254,22 +275,33 @@ func (in *ingest) fetchError(t string, p int32, err error) {
 		in.health.failed(partitionID{t, p}.String(), fmt.Errorf("records were dropped by Kafka before they were stored; this partition stands still until an operator sets its offset: %w", err))
 	}
 	in.metrics.fetchErrors.WithLabelValues(kind).Inc()
-	in.log.Error("fetch failed", zap.String("topic", t), zap.Int32("partition", p), zap.Error(err))
+	in.repeats.Error("fetch failed", zap.String("topic", t), zap.Int32("partition", p), zap.Error(err))
 }
 
 // assigned starts a lane for every new partition.
 func (in *ingest) assigned(ctx context.Context, cl *kgo.Client, parts map[string][]int32) {
-	member, generation := cl.GroupMetadata()
-	owner := ownership{member: member, generation: generation}
-	ids, err := in.topicIDs(ctx, parts)
-	if err != nil {
-		in.fail(err)
+	select {
+	case <-in.ready:
+	case <-in.running.Done():
 		return
 	}
-	recoveries, err := in.recoveries(ctx, parts, ids)
+	member, generation := cl.GroupMetadata()
+	owner := ownership{member: member, generation: generation}
+	// The callback ends with the service, too: a stop must not wait for Kafka.
+	lookup, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(in.running, cancel)()
+	var ids map[string]uuid.UUID
+	var recoveries map[partitionID]*recovery
+	err := in.retry(lookup, "assignment", func(ctx context.Context) (err error) {
+		if ids, err = topic.IDs(ctx, in.client); err != nil {
+			return err
+		}
+		recoveries, err = in.recoveries(ctx, parts, ids)
+		return err
+	})
 	if err != nil {
-		in.fail(err)
-		return
+		return // stopping
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -277,6 +309,10 @@ func (in *ingest) assigned(ctx context.Context, cl *kgo.Client, parts map[string
 		module, ok := audit.ModuleOf(t)
 		if !ok {
 			in.fail(fmt.Errorf("assigned topic %s, which is no event topic", t))
+			return
+		}
+		if ids[t] == uuid.Nil { // offsets are identity only with the topic's id
+			in.fail(fmt.Errorf("the broker gives topic %s no id: Kafka 2.8 or newer is needed", t))
 			return
 		}
 		for _, p := range ps {
@@ -287,21 +323,6 @@ func (in *ingest) assigned(ctx context.Context, cl *kgo.Client, parts map[string
 		}
 	}
 	in.metrics.lanes.Set(float64(len(in.lanes)))
-}
-
-// topicIDs asks the broker which incarnation of each topic this is. Offsets
-// are identity only together with it.
-func (in *ingest) topicIDs(ctx context.Context, parts map[string][]int32) (map[string]uuid.UUID, error) {
-	ids, err := topic.IDs(ctx, in.client)
-	if err != nil {
-		return nil, err
-	}
-	for t := range parts {
-		if ids[t] == uuid.Nil {
-			return nil, fmt.Errorf("the broker gives topic %s no id: Kafka 2.8 or newer is needed", t)
-		}
-	}
-	return ids, nil
 }
 
 // revoked drains lanes whose partitions move. While it runs the group waits,

@@ -10,8 +10,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"go.uber.org/zap/zaptest"
 
 	"github.com/auditrail/auditrail/pkg/audit"
+	"github.com/auditrail/auditrail/services/internal/ops"
 	"github.com/auditrail/auditrail/services/internal/testenv"
 )
 
@@ -62,6 +64,46 @@ func TestAStopInTheMiddleLosesNothing(t *testing.T) {
 	p.start()
 	p.stored(n)
 	p.committed()
+}
+
+func TestPartitionsMoveWhileEventsFlow(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM", "VM")
+	p.cfg.Limits.BatchRows = 300
+	first := p.start()
+	const rounds, perRound = 60, 500
+	var second, third func()
+	for round := range rounds {
+		switch round {
+		case 15:
+			second = p.start()
+		case 30:
+			third = p.start()
+		case 40:
+			first()
+		case 50:
+			second()
+		}
+		values := make([][]byte, perRound)
+		for i := range values {
+			values[i] = event(round*perRound + i)
+		}
+		p.produce(pm, int32(round%2), values...)
+	}
+	p.stored(rounds * perRound)
+	p.committed()
+	third()
+}
+
+func TestWrongTopicConfigurationIsRefused(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM")
+	if _, err := p.admin.AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Name: "message.timestamp.type", Value: kadm.StringPtr("CreateTime")}}, pm); err != nil {
+		t.Fatal(err)
+	}
+	if err := Run(t.Context(), p.cfg, Deps{Log: zaptest.NewLogger(t), Ops: ops.New(zaptest.NewLogger(t))}); err == nil || !strings.Contains(err.Error(), "LogAppendTime") {
+		t.Errorf("got %v, want what must be altered", err)
+	}
 }
 
 func TestEveryFieldArrives(t *testing.T) {

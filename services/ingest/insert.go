@@ -143,7 +143,7 @@ func (in *ingest) retry(ctx context.Context, what string, do func(context.Contex
 		}
 		in.health.failed(what, err)
 		in.metrics.retries.WithLabelValues(what).Inc()
-		in.log.Warn("failed, will be repeated", zap.String("what", what), zap.Duration("pause", pause), zap.Error(err))
+		in.repeats.Warn(what+" failed, will be repeated", zap.Duration("pause", pause), zap.Error(err))
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():

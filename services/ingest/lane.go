@@ -138,7 +138,7 @@ func (l *lane) accumulate(ctx context.Context) {
 		}
 		if r := l.recovery; r != nil && l.complete(cur) {
 			if err := r.check(cur); err != nil {
-				l.lost(cur, err)
+				l.lost(cur.first, err)
 				return
 			}
 			l.log.Info("insert in doubt is made again", zap.Int64("offset", cur.first), zap.Int("records", cur.count), zap.Int("stored", len(r.stored)))
@@ -258,28 +258,31 @@ const idleCommit = 50 * time.Millisecond
 func (l *lane) write(ctx context.Context) {
 	idle := time.NewTimer(0)
 	<-idle.C
-	uncommitted := false
+	settled := true
 	for {
 		select {
 		case b, more := <-l.full:
 			idle.Stop()
 			if !more {
-				if uncommitted {
-					l.settle(ctx)
+				if !settled {
+					// Not committed is no loss: the range stays named, and
+					// the next owner finds it stored.
+					_ = l.settle(ctx)
 				}
 				return
 			}
 			if err := l.store(ctx, b); err != nil {
-				l.lost(b, err)
+				l.lost(b.first, err)
 				return
 			}
-			uncommitted = true
+			settled = false
 			idle.Reset(idleCommit)
 		case <-idle.C:
-			uncommitted = !l.settle(ctx)
-			if uncommitted {
-				idle.Reset(l.in.cfg.Limits.FlushAge)
+			if err := l.settle(ctx); err != nil {
+				l.lost(l.next, err)
+				return
 			}
+			settled = true
 		}
 	}
 }
@@ -318,22 +321,17 @@ func (l *lane) store(ctx context.Context, b *batch) error {
 	return nil
 }
 
-// settle commits the end of the last batch and reports whether that worked. A
-// failure is no loss: the batch stays named, and a restart finds it stored.
-func (l *lane) settle(ctx context.Context) bool {
-	err := l.in.commits.commit(ctx, l.owner, l.topic, l.topicID, l.partition, l.next, nil)
-	if err != nil && ctx.Err() == nil {
-		l.log.Warn("offset not committed, will be repeated", zap.Int64("offset", l.next), zap.Error(err))
-	}
-	return err == nil
+// settle commits the end of the last batch, with nothing pending.
+func (l *lane) settle(ctx context.Context) error {
+	return l.in.commits.commit(ctx, l.owner, l.topic, l.topicID, l.partition, l.next, nil)
 }
 
 // lost ends a lane that may not go on: cut off, or no longer the owner of its
-// partition. The batch is not counted; whoever owns the partition reads it
-// again.
-func (l *lane) lost(b *batch, err error) {
+// partition. What was not stored is not counted: whoever owns the partition
+// reads it again.
+func (l *lane) lost(offset int64, err error) {
 	if !errors.Is(err, context.Canceled) {
-		l.log.Error("lane stopped", zap.Int64("offset", b.first), zap.Error(err))
+		l.log.Error("lane stopped", zap.Int64("offset", offset), zap.Error(err))
 		l.in.metrics.laneStops.Inc()
 		l.in.forget(l, err)
 	}

@@ -48,7 +48,7 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 		return err
 	}
 	deps.Log.Info("topics are current", zap.Int("topics", len(specs)), zap.Int("created", len(created)))
-	if err := topic.Check(ctx, cl, specs); err != nil {
+	if err := topic.Check(ctx, cl); err != nil {
 		return fmt.Errorf("check topics: %w", err)
 	}
 	return nil

@@ -175,35 +175,42 @@ func absent(have map[string]uuid.UUID, specs []Spec) (names []string) {
 
 // critical are the settings that correctness rests on; the rest are the
 // operator's to tune.
-var critical = []string{"cleanup.policy", "message.timestamp.type"}
+var critical = map[string]string{"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime"}
 
-// Check reports what is missing or configured such that events could be lost
-// or misdated, in one sentence that says what to run.
-func Check(ctx context.Context, cl *kgo.Client, specs []Spec) error {
+var events = regexp.MustCompile(EventsPattern)
+
+// Check looks at the event topics that exist and at the dead-letter topic. It
+// reports what is missing, or configured such that events could be lost or
+// misdated, in one sentence that says what to do.
+func Check(ctx context.Context, cl *kgo.Client) error {
 	have, err := IDs(ctx, cl)
 	if err != nil {
 		return err
 	}
-	if missing := absent(have, specs); len(missing) > 0 {
-		return fmt.Errorf("topics are missing (%s): run auditrail migrate", strings.Join(missing, ", "))
+	var names []string
+	for name := range have {
+		if events.MatchString(name) {
+			names = append(names, name)
+		}
 	}
-	names := make([]string, len(specs))
-	for i, s := range specs {
-		names[i] = s.Name
+	if _, ok := have[DeadLetter]; !ok || len(names) == 0 {
+		return errors.New("topics are missing: run auditrail migrate")
 	}
+	names = append(names, DeadLetter)
+	slices.Sort(names)
 	configs, err := kadm.NewClient(cl).DescribeTopicConfigs(ctx, names...)
 	if err != nil {
 		return fmt.Errorf("describe topics: %w", err)
 	}
 	var wrong []string
-	for _, s := range specs {
-		rc, err := configs.On(s.Name, nil)
+	for _, name := range names {
+		rc, err := configs.On(name, nil)
 		if err != nil {
-			return fmt.Errorf("describe topic %s: %w", s.Name, err)
+			return fmt.Errorf("describe topic %s: %w", name, err)
 		}
 		for _, c := range rc.Configs {
-			if slices.Contains(critical, c.Key) && c.MaybeValue() != s.Config[c.Key] {
-				wrong = append(wrong, fmt.Sprintf("%s has %s=%s, must be %s", s.Name, c.Key, c.MaybeValue(), s.Config[c.Key]))
+			if must, ok := critical[c.Key]; ok && c.MaybeValue() != must {
+				wrong = append(wrong, fmt.Sprintf("%s has %s=%s, must be %s", name, c.Key, c.MaybeValue(), must))
 			}
 		}
 	}
