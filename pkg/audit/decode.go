@@ -126,7 +126,7 @@ func decodeField(p []byte, i int, e *Event, f fieldID) (int, *DecodeError) {
 		return end, err
 	case fieldAuditEnabledAppID:
 		v, end, err := integer(p, i, 0, math.MaxUint32)
-		e.AuditEnabledAppID = uint32(v) //nolint:gosec // integer holds it to the range
+		e.AuditEnabledAppID = uint32(v)
 		return end, err
 	case fieldChanges:
 		w := walker{p: p}

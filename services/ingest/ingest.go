@@ -205,7 +205,7 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 	loops.Go(func() { in.commits.run(commits) })
 	deps.Log.Info("ingest is ready", zap.String("group", cfg.Group))
 	in.poll(in.running)
-	in.endAll() //nolint:contextcheck // the drain outlives ctx and bounds itself
+	in.endAll()
 	in.client.CloseAllowingRebalance()
 	stopCommits()
 	loops.Wait()

@@ -62,7 +62,7 @@ func (c *Columns) Add(e *audit.Event, partition int32, offset int64) {
 	c.id.Append(parseUUID(e.ID))
 	c.user.Append(parseUUID(e.UserUUID))
 	c.customer.Append(parseUUID(e.CustomerUUID))
-	c.app.Append(uint16(e.AuditEnabledAppID)) //nolint:gosec // unchecked on purpose
+	c.app.Append(uint16(e.AuditEnabledAppID))
 	c.userName.Append(e.UserName)
 	c.address.Append(e.SourceIP)
 	c.target.Append(e.TargetName)
@@ -114,7 +114,7 @@ func (d *dictionary) append(s string) {
 		if d.number == nil {
 			d.number = map[string]uint16{}
 		}
-		n = uint16(len(d.keys)) //nolint:gosec // the workloads have few distinct values
+		n = uint16(len(d.keys))
 		s = string([]byte(s))
 		d.number[s] = n
 		d.keys = append(d.keys, s)

@@ -74,7 +74,12 @@ func (s store) library() string { return filepath.Join(s.home(), fileName) }
 // place together with the library, by one rename.
 const stampName = "verified"
 
-func (s store) stamp() string { return s.pin.sha256 + "\n" }
+func (s store) stamp() string {
+	if !s.pin.pinned() {
+		return "by npm alone\n"
+	}
+	return s.pin.sha256 + "\n"
+}
 
 // ready says whether the verified library is in place.
 func (s store) ready() bool {
@@ -83,7 +88,7 @@ func (s store) ready() bool {
 		return false
 	}
 	info, err := os.Stat(s.library())
-	return err == nil && info.Size() == s.pin.size
+	return err == nil && (info.Size() == s.pin.size || !s.pin.pinned() && info.Size() > 0)
 }
 
 // workPrefix begins the name of a folder that a fetch works in.
@@ -112,6 +117,9 @@ func (s store) fetch(ctx context.Context, progress *os.File) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
 
 	report := newReport(progress, work, s.pin.packed)
+	if !s.pin.pinned() {
+		report.say("no checksum is pinned for " + s.pin.platform + ": npm's own integrity check of " + s.pin.pkg() + " has to do")
+	}
 	archive, err := s.pin.download(ctx, work)
 	report.stop()
 	if err != nil {

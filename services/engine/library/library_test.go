@@ -119,6 +119,30 @@ func TestFetchOnce(t *testing.T) {
 	}
 }
 
+func TestFetchWithoutAChecksumSaysSo(t *testing.T) {
+	calls := fakeNPM(t, copies(archive(t, "package/libchdb.so", content)))
+	s := store{dir: t.TempDir(), pin: pin{platform: "test", packed: 1000}}
+	out, err := os.Create(filepath.Join(t.TempDir(), "progress"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close() //nolint:errcheck // a test's log
+	if err := s.fetch(t.Context(), out); err != nil {
+		t.Fatal(err)
+	}
+	if !s.ready() || calls() != 1 {
+		t.Errorf("ready: %v after %d downloads", s.ready(), calls())
+	}
+	if told, err := os.ReadFile(out.Name()); err != nil || !strings.Contains(string(told), "no checksum is pinned for test") {
+		t.Errorf("got %q, %v", told, err)
+	}
+	// Once a checksum is known, what was fetched without one does not do.
+	s.pin = testPin()
+	if s.ready() {
+		t.Error("an unverified library passes for a verified one")
+	}
+}
+
 // TestFetchHealsTheCache: what a fetch that died left goes, and a library that
 // was cut short is fetched again.
 func TestFetchHealsTheCache(t *testing.T) {
@@ -216,13 +240,16 @@ func TestProgressInALog(t *testing.T) {
 }
 
 func TestPlatforms(t *testing.T) {
-	if p, err := pinFor("linux/amd64", "glibc"); err != nil || p.pkg() != "@chdb/lib-linux-x64-gnu@"+Version {
-		t.Errorf("%v, %v", p, err)
+	for platform, want := range map[string]string{
+		"linux/amd64": "linux-x64-gnu", "linux/arm64": "linux-arm64-gnu", "darwin/amd64": "darwin-x64", "darwin/arm64": "darwin-arm64",
+	} {
+		if p, err := pinFor(platform, "glibc"); err != nil || p.pkg() != "@chdb/lib-"+want+"@"+Version {
+			t.Errorf("%v, %v", p, err)
+		}
 	}
 	for _, c := range []struct{ platform, libc, want string }{
 		{"linux/amd64", "musl", "linux/amd64 with musl; run a ClickHouse server"},
 		{"freebsd/amd64", "", "does not exist for freebsd/amd64"},
-		{"darwin/arm64", "", "npm pack @chdb/lib-darwin-arm64@"},
 	} {
 		if _, err := pinFor(c.platform, c.libc); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s %s: %v, want %q", c.platform, c.libc, err, c.want)

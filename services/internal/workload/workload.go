@@ -157,7 +157,7 @@ func (g *Generator) Next(e *audit.Event) {
 	g.made++
 
 	id := newUUID(r)
-	e.AuditEnabledAppID = uint32(m + 1) //nolint:gosec // 20 modules
+	e.AuditEnabledAppID = uint32(m + 1)
 	e.ApplicationName = applications[m%len(applications)]
 	e.ModuleCode, e.ModuleName = modules[m].code, modules[m].name
 	e.UserName, e.UserRole, e.UserUUID = u.Name, u.Role, u.UUID
@@ -226,8 +226,8 @@ func newUUID(r *rand.Rand) [36]byte {
 	var b [16]byte
 	low, high := r.Uint64(), r.Uint64()
 	for i := range 8 {
-		b[i] = byte(low >> (8 * i))    //nolint:gosec // the low byte is meant
-		b[8+i] = byte(high >> (8 * i)) //nolint:gosec // the low byte is meant
+		b[i] = byte(low >> (8 * i))   
+		b[8+i] = byte(high >> (8 * i))
 	}
 	b[6] = b[6]&0x0f | 0x40
 	b[8] = b[8]&0x3f | 0x80
