@@ -74,7 +74,6 @@ tidy-check:
 .PHONY: tidy
 tidy: ## tidy all modules
 	@for m in $(MODULES); do (cd $$m && GOWORK=off go mod tidy); done
-	go work sync
 
 .PHONY: image-check
 image-check: ## build the production binary (no embedded engine) and assert that it is static

@@ -22,7 +22,7 @@ func PutID(id *[36]byte, at time.Time) {
 	var b [16]byte
 	fraction := int64(at.Nanosecond()) % 1e6 << 12 / 1e6
 	head := at.UnixMilli()<<16 | 7<<12 | fraction
-	tail := rand.Uint64()&(1<<62-1) | 1<<63         //nolint:gosec // unique is enough, see above
+	tail := rand.Uint64()&(1<<62-1) | 1<<63 //nolint:gosec // unique is enough, see above
 	binary.BigEndian.PutUint64(b[:8], uint64(head))
 	binary.BigEndian.PutUint64(b[8:], tail)
 	hex.Encode(id[0:8], b[0:4])

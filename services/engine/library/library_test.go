@@ -126,7 +126,7 @@ func TestFetchWithoutAChecksumSaysSo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer out.Close() //nolint:errcheck // a test's log
+	defer out.Close()
 	if err := s.fetch(t.Context(), out); err != nil {
 		t.Fatal(err)
 	}

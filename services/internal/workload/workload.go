@@ -226,7 +226,7 @@ func newUUID(r *rand.Rand) [36]byte {
 	var b [16]byte
 	low, high := r.Uint64(), r.Uint64()
 	for i := range 8 {
-		b[i] = byte(low >> (8 * i))   
+		b[i] = byte(low >> (8 * i))
 		b[8+i] = byte(high >> (8 * i))
 	}
 	b[6] = b[6]&0x0f | 0x40
