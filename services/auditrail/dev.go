@@ -24,10 +24,11 @@ import (
 
 type devCmd struct {
 	HTTPAddr           string  `name:"http-addr" help:"Address of the API, /healthz, /readyz and /metrics." default:"127.0.0.1:8080"`
-	KafkaAddr          string  `name:"kafka-addr" help:"Address of the embedded Kafka broker." default:"127.0.0.1:9092"`
+	KafkaAddr          string  `name:"kafka-addr" help:"Address of the Kafka broker." default:"127.0.0.1:9092"`
 	ClickHouseAddr     string  `name:"clickhouse-addr" help:"Address of the embedded ClickHouse engine, native protocol." default:"127.0.0.1:9000"`
 	ClickHouseHTTPAddr string  `name:"clickhouse-http-addr" help:"Address of the embedded ClickHouse engine, HTTP." default:"127.0.0.1:8123"`
 	ClickHousePassword string  `name:"clickhouse-password" help:"Password of the embedded engine. Prefer the environment variable: a flag shows in the process list." default:""`
+	EmbeddedBroker     bool    `help:"Run the embedded Kafka broker; --no-embedded-broker uses the Kafka at --kafka-addr instead." default:"true" negatable:""`
 	DataDir            string  `name:"data-dir" help:"Folder for all data. A second start goes on with what is there." default:"./data" type:"path"`
 	DemoRate           float64 `name:"demo-rate" help:"Demo events a second; 0 for no demo events at all, past ones neither." default:"2"`
 
@@ -62,13 +63,15 @@ func (c *devCmd) Run(ctx context.Context, log *zap.Logger) error {
 		return fmt.Errorf("--data-dir: %w", err)
 	}
 
-	brokerCfg.Addr, brokerCfg.DataDir = c.KafkaAddr, c.DataDir
-	b, err := broker.Start(ctx, brokerCfg, broker.Deps{Log: log})
-	if err != nil {
-		return err
+	if c.EmbeddedBroker {
+		brokerCfg.Addr, brokerCfg.DataDir = c.KafkaAddr, c.DataDir
+		b, err := broker.Start(ctx, brokerCfg, broker.Deps{Log: log})
+		if err != nil {
+			return err
+		}
+		defer b.Close()
+		c.KafkaAddr = b.Addr()
 	}
-	defer b.Close()
-	c.KafkaAddr = b.Addr()
 	migrateCfg.Kafka = kafka.Config{Addr: []string{c.KafkaAddr}}
 
 	migrateCfg.Store.Addr, migrateCfg.Store.Password = []string{c.ClickHouseAddr}, c.ClickHousePassword

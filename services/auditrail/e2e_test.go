@@ -21,28 +21,25 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/auditrail/auditrail/services/internal/testenv"
 )
 
-// binary is the built auditrail, made once for all tests.
-var binary string
+func TestMain(m *testing.M) { testenv.Main(m) }
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
+// binary builds auditrail, once for all tests, and returns its path.
+var binary = sync.OnceValue(func() string {
 	dir, err := os.MkdirTemp("", "auditrail-e2e-")
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+		panic(err)
 	}
-	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "auditrail")
-	out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput()
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
-		return 1
+	testenv.AtEnd(func() { _ = os.RemoveAll(dir) }) // a temporary folder
+	path := filepath.Join(dir, "auditrail")
+	if out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput(); err != nil {
+		panic(fmt.Sprintf("build: %v\n%s", err, out))
 	}
-	return m.Run()
-}
+	return path
+})
 
 // deadline bounds every wait; only a failure meets it.
 const deadline = 2 * time.Minute
@@ -52,6 +49,7 @@ type devProcess struct {
 	t                    *testing.T
 	http, kafka, native  string
 	clickhouseHTTP, data string
+	external             []string // flags that replace an embedded part
 	cmd                  *exec.Cmd
 	ended                chan struct{}
 	err                  error // of the process; to be read once ended is closed
@@ -79,6 +77,9 @@ func newDev(t *testing.T) *devProcess {
 	for _, addr := range []*string{&d.http, &d.kafka, &d.native, &d.clickhouseHTTP} {
 		*addr = freeAddr(t)
 	}
+	if testenv.OnApacheKafka() {
+		d.kafka, d.external = testenv.Kafka(t).Addr[0], []string{"--no-embedded-broker"}
+	}
 	t.Cleanup(func() {
 		d.stop()
 		if t.Failed() {
@@ -99,8 +100,8 @@ func freeAddr(t *testing.T) string {
 }
 
 func (d *devProcess) command(args ...string) *exec.Cmd {
-	return exec.Command(binary, append([]string{"dev", "--http-addr", d.http, "--kafka-addr", d.kafka, "--clickhouse-addr", d.native,
-		"--clickhouse-http-addr", d.clickhouseHTTP, "--data-dir", d.data}, args...)...)
+	return exec.Command(binary(), append([]string{"dev", "--http-addr", d.http, "--kafka-addr", d.kafka, "--clickhouse-addr", d.native,
+		"--clickhouse-http-addr", d.clickhouseHTTP, "--data-dir", d.data}, append(d.external, args...)...)...)
 }
 
 // start runs it and waits until it is ready.
@@ -173,7 +174,7 @@ func (d *devProcess) until(what string, done func() (bool, string)) {
 // auditrail runs another subcommand and returns its standard output.
 func auditrail(t *testing.T, stdin string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	cmd := exec.Command(binary, args...)
+	cmd := exec.Command(binary(), args...)
 	var out, errs bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
 	err := cmd.Run()
@@ -411,7 +412,7 @@ func TestTheDemoHasSomethingForEverybody(t *testing.T) {
 			continue
 		}
 		people++
-		out, err := exec.Command("sh", "-c", binary+" token --data-dir "+command).CombinedOutput()
+		out, err := exec.Command("sh", "-c", binary()+" token --data-dir "+command).CombinedOutput()
 		if err != nil {
 			t.Fatalf("%s: %v %s", command, err, out)
 		}

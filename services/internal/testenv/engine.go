@@ -60,7 +60,7 @@ func ClickHouse(t testing.TB) *Engine {
 		if shared.err = p.start(); shared.err == nil {
 			shared.proc = p
 		}
-		atEnd(p.end)
+		AtEnd(p.end)
 	})
 	if shared.err != nil {
 		t.Fatal(shared.err)

@@ -2,7 +2,9 @@ package testenv
 
 import (
 	"context"
+	"os"
 	"testing"
+	"time"
 
 	"go.uber.org/zap/zaptest"
 
@@ -10,11 +12,24 @@ import (
 	"github.com/auditrail/auditrail/services/internal/kafka"
 )
 
-// Kafka starts an embedded broker of the test's own, on a free port with its
-// data in a temporary folder, and ends it with the test.
+// kafkaEnv chooses the broker of all tests: empty for the embedded one,
+// "apache" for Apache Kafka itself.
+const kafkaEnv = "AUDITRAIL_TEST_KAFKA"
+
+// OnApacheKafka says that the tests run against Apache Kafka itself.
+func OnApacheKafka() bool { return os.Getenv(kafkaEnv) == "apache" }
+
+// retention keeps every record of a test, however old its clock.
+const retention = 100 * 365 * 24 * time.Hour
+
+// Kafka starts a broker of the test's own, on a free port with its data in a
+// temporary folder, and ends it with the test.
 func Kafka(t testing.TB) kafka.Config {
 	t.Helper()
-	b, err := broker.Start(context.Background(), broker.Config{Addr: "127.0.0.1:0", DataDir: t.TempDir(), RetentionBytes: 1 << 30, Retention: 24 * 365 * 100 * 3600e9}, broker.Deps{Log: zaptest.NewLogger(t)})
+	if OnApacheKafka() {
+		return apacheKafka(t, 1)
+	}
+	b, err := broker.Start(context.Background(), broker.Config{Addr: "127.0.0.1:0", DataDir: t.TempDir(), RetentionBytes: 1 << 30, Retention: retention}, broker.Deps{Log: zaptest.NewLogger(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,8 +31,8 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-// atEnd has Main call f after the tests, in the opposite order of the calls.
-func atEnd(f func()) {
+// AtEnd has Main call f after the tests, in the opposite order of the calls.
+func AtEnd(f func()) {
 	endMu.Lock()
 	defer endMu.Unlock()
 	ends = append(ends, f)
