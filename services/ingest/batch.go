@@ -17,11 +17,11 @@ const maxMonths = 50
 // and dead letters. Its range names it, in the insert token and in the commit.
 // Owned by the lane's accumulator until handed over, then by its writer.
 type batch struct {
-	first, last int64 // offsets of the first and last record
-	count       int   // records, dead letters included
-	bytes       int64 // bytes of the records' values
-	held        int64 // bytes taken from the memory budget
-	opened      time.Time
+	first, last int64     // offsets of the first and last record
+	count       int       // records, dead letters included
+	bytes       int64     // bytes of the records' values
+	held        int64     // bytes taken from the memory budget
+	named       time.Time // when its range was last committed
 	rows        *columns
 	dead        []deadLetter
 	months      months
@@ -33,9 +33,9 @@ func newBatch() *batch { return &batch{rows: newColumns()} }
 func (b *batch) empty() bool { return b.count == 0 }
 
 // take counts a record in.
-func (b *batch) take(offset int64, size int, held int64, now time.Time) {
+func (b *batch) take(offset int64, size int, held int64) {
 	if b.count == 0 {
-		b.first, b.opened = offset, now
+		b.first = offset
 	}
 	b.last = offset
 	b.count++

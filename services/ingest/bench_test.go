@@ -33,7 +33,6 @@ func benchmarkOurs(b *testing.B, next source) {
 		current = newBatch()
 		buf     proto.Buffer
 		at      = position{topicID: uuid.New(), partition: 3, appended: measure.Now().UnixMilli()}
-		now     = measure.Now()
 	)
 	measure.Process(b, measure.Size(), func() {
 		current.reset()
@@ -47,7 +46,7 @@ func benchmarkOurs(b *testing.B, next source) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			current.take(at.offset, 0, 0, now)
+			current.take(at.offset, 0, 0)
 			current.months.add(e.CreatedDate)
 			current.rows.add(e, id, at, 400)
 		}

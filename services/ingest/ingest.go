@@ -152,22 +152,7 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 		return err
 	}
 
-	b := newBudget(int64(cfg.Limits.Memory))
-	in := &ingest{
-		cfg: cfg, log: deps.Log, store: conn,
-		repeats: deps.Log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
-			return zapcore.NewSamplerWithOptions(c, repeatEvery, 1, 0)
-		})),
-		maxAge:   time.Duration(cfg.RetentionDays) * 24 * time.Hour,
-		inserter: newInserter(cfg.Store, cfg.Limits.Connections),
-		budget:   b,
-		inserts:  rate.NewLimiter(rate.Limit(cfg.Limits.InsertsPerSecond), max(1, int(cfg.Limits.InsertsPerSecond))),
-		metrics:  newMetrics(deps.Ops.Registry, b),
-		health:   newHealth(),
-		ready:    make(chan struct{}),
-		lanes:    map[partitionID]*lane{},
-		paused:   map[partitionID]bool{},
-	}
+	in := newIngest(cfg, deps, conn)
 	in.running, in.fail = context.WithCancelCause(ctx)
 	defer in.fail(nil)
 	in.client, err = kafka.Open(ctx, cfg.Kafka, deps.Log,
@@ -218,6 +203,26 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 
 // deadLetterBytes is the largest batch of dead letters: the topic's limit.
 const deadLetterBytes = 2 << 20
+
+// newIngest makes the parts that need no broker.
+func newIngest(cfg Config, deps Deps, conn driver.Conn) *ingest {
+	b := newBudget(int64(cfg.Limits.Memory))
+	return &ingest{
+		cfg: cfg, log: deps.Log, store: conn,
+		repeats: deps.Log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
+			return zapcore.NewSamplerWithOptions(c, repeatEvery, 1, 0)
+		})),
+		maxAge:   time.Duration(cfg.RetentionDays) * 24 * time.Hour,
+		inserter: newInserter(cfg.Store, cfg.Limits.Connections),
+		budget:   b,
+		inserts:  rate.NewLimiter(rate.Limit(cfg.Limits.InsertsPerSecond), max(1, int(cfg.Limits.InsertsPerSecond))),
+		metrics:  newMetrics(deps.Ops.Registry, b),
+		health:   newHealth(),
+		ready:    make(chan struct{}),
+		lanes:    map[partitionID]*lane{},
+		paused:   map[partitionID]bool{},
+	}
+}
 
 // poll hands fetched records to their lanes until ctx ends.
 func (in *ingest) poll(ctx context.Context) {

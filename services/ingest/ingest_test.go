@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -334,7 +335,7 @@ func (p *pipeline) insertAs(values [][]byte, first, last int64, keep func(i int)
 	b := newBatch()
 	id := p.topicID(pm)
 	for i := first; i <= last; i++ {
-		b.take(i, len(values[i]), 0, time.Time{})
+		b.take(i, len(values[i]), 0)
 		var e audit.Event
 		if err := audit.Decode(values[i], &e); err != nil {
 			p.t.Fatal(err)
@@ -345,7 +346,7 @@ func (p *pipeline) insertAs(values [][]byte, first, last int64, keep func(i int)
 	}
 	in := newInserter(p.cfg.Store, 1)
 	defer in.close()
-	if err := in.once(p.t.Context(), b.token(id, 0), b.rows.block); err != nil {
+	if err := in.once(p.t.Context(), b.token(id, 0), b.rows.block, func(context.Context) error { return nil }); err != nil {
 		p.t.Fatal(err)
 	}
 }

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -50,10 +51,11 @@ func insertStatement(block proto.Input) string {
 	return "INSERT INTO audit_events (" + strings.Join(names, ", ") + ") VALUES"
 }
 
-// once sends the block of b under its token, one attempt. It returns nil only
-// when the engine has acknowledged the rows. Any error leaves open whether they
-// landed; the repetition under the same token is safe.
-func (i *inserter) once(ctx context.Context, token string, block proto.Input) error {
+// once sends a block under its token, one attempt. It calls before when it has
+// a connection, right before it sends. It returns nil only when the engine has
+// acknowledged the rows. Any error leaves open whether they landed; the
+// repetition under the same token is safe.
+func (i *inserter) once(ctx context.Context, token string, block proto.Input, before func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	var c *ch.Client
@@ -69,6 +71,9 @@ func (i *inserter) once(ctx context.Context, token string, block proto.Input) er
 			c = nil
 			return err
 		}
+	}
+	if err = before(ctx); err != nil {
+		return err
 	}
 	err = c.Do(ctx, ch.Query{
 		Body:  i.body,
@@ -114,13 +119,25 @@ func (i *inserter) close() {
 	}
 }
 
-// insert repeats a batch's insert until the engine acknowledges it or ctx ends.
-func (in *ingest) insert(ctx context.Context, l *lane, b *batch) error {
+// renameAfter is how old the commit that names a batch may be when an insert
+// starts. An older one is repeated first: the partition may have moved
+// meanwhile, and the broker then says so.
+const renameAfter = 10 * time.Second
+
+// insert repeats a batch's insert until the engine acknowledges it, ctx ends
+// or the partition has another owner.
+func (l *lane) insert(ctx context.Context, b *batch) error {
 	token := b.token(l.topicID, l.partition)
-	return in.retry(ctx, "insert", func(ctx context.Context) error {
+	fresh := func(ctx context.Context) error {
+		if time.Since(b.named) < renameAfter {
+			return nil
+		}
+		return l.name(ctx, b)
+	}
+	return l.in.retry(ctx, "insert", func(ctx context.Context) error {
 		began := time.Now()
-		err := in.inserter.once(ctx, token, b.rows.block)
-		in.metrics.inserted(time.Since(began), err)
+		err := l.in.inserter.once(ctx, token, b.rows.block, fresh)
+		l.in.metrics.inserted(time.Since(began), err)
 		if err != nil {
 			return fmt.Errorf("insert batch %s: %w", token, err)
 		}
@@ -128,8 +145,8 @@ func (in *ingest) insert(ctx context.Context, l *lane, b *batch) error {
 	})
 }
 
-// retry repeats do, with growing pauses, until it returns nil or ctx ends. It
-// keeps the process's health: what fails is shown by /readyz until it works.
+// retry repeats do, with growing pauses, until it returns nil, ctx ends or the
+// partition turns out to have another owner. It keeps the process's health: what fails is shown by /readyz until it works.
 func (in *ingest) retry(ctx context.Context, what string, do func(context.Context) error) error {
 	pause := retryFirst
 	for {
@@ -140,6 +157,9 @@ func (in *ingest) retry(ctx context.Context, what string, do func(context.Contex
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if errors.Is(err, errNotOwner) {
+			return err
 		}
 		in.health.failed(what, err)
 		in.metrics.retries.WithLabelValues(what).Inc()

@@ -207,7 +207,6 @@ var always = func() chan struct{} { c := make(chan struct{}); close(c); return c
 // decode moves records from the queue into b until b is full or the records at
 // hand are used up.
 func (l *lane) decode(b *batch) {
-	now := time.Now()
 	var e audit.Event
 	if len(l.taken) == 0 {
 		l.taken = l.queue.take()
@@ -215,7 +214,7 @@ func (l *lane) decode(b *batch) {
 	for len(l.taken) > 0 && !l.complete(b) {
 		r := l.taken[0]
 		l.taken[0], l.taken = nil, l.taken[1:]
-		b.take(r.Offset, len(r.Value), recordCost(r), now)
+		b.take(r.Offset, len(r.Value), recordCost(r))
 		at := position{topicID: l.topicID, partition: r.Partition, offset: r.Offset, appended: r.Timestamp.UnixMilli()}
 		id, err := l.check(&e, r, at)
 		if err != nil {
@@ -299,14 +298,13 @@ func (l *lane) store(ctx context.Context, b *batch) error {
 		// which also settles the batch before. If we die after this, the next
 		// owner starts at the first record, and the range tells it which
 		// records one insert may already hold.
-		pending := &pendingRange{first: b.first, last: b.last, count: b.count, bytes: b.bytes}
-		if err := l.in.commits.commit(ctx, l.owner, l.topic, l.topicID, l.partition, b.first, pending); err != nil {
+		if err := l.name(ctx, b); err != nil {
 			return err
 		}
 		// 3. Insert under the range's token, again and again until the engine
 		// says yes. If it landed and we were told that it failed, the token
 		// makes the repetition a no-op.
-		if err := l.in.insert(ctx, l, b); err != nil {
+		if err := l.insert(ctx, b); err != nil {
 			return err
 		}
 	}
@@ -319,6 +317,14 @@ func (l *lane) store(ctx context.Context, b *batch) error {
 	b.reset()
 	l.spare <- b
 	return nil
+}
+
+// name commits the batch's first offset with the batch's range as metadata.
+func (l *lane) name(ctx context.Context, b *batch) error {
+	pending := &pendingRange{first: b.first, last: b.last, count: b.count, bytes: b.bytes}
+	err := l.in.commits.commit(ctx, l.owner, l.topic, l.topicID, l.partition, b.first, pending)
+	b.named = time.Now()
+	return err
 }
 
 // settle commits the end of the last batch, with nothing pending.
