@@ -109,7 +109,8 @@ func requestID(r *http.Request) string {
 }
 
 // recover turns a panic into an internal error, or cuts the connection when
-// part of an answer has gone out already.
+// part of an answer has gone out already. http.ErrAbortHandler passes: nobody
+// is there to answer.
 func (s *Service) recover(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
@@ -118,9 +119,13 @@ func (s *Service) recover(next http.Handler) http.Handler {
 				return
 			}
 			x := exchangeOf(r)
-			if v != http.ErrAbortHandler { //nolint:errorlint // net/http compares it so
-				s.log.Error("panic", zap.String("requestId", x.requestID), zap.Any("panic", v), zap.ByteString("stack", debug.Stack()))
+			if v == http.ErrAbortHandler { //nolint:errorlint // net/http compares it so
+				if x.status == 0 {
+					x.status = statusClientGone
+				}
+				panic(v)
 			}
+			s.log.Error("panic", zap.String("requestId", x.requestID), zap.Any("panic", v), zap.ByteString("stack", debug.Stack()))
 			if x.status != 0 {
 				panic(http.ErrAbortHandler)
 			}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,7 +25,7 @@ const maxBody = 64 << 10
 const maxViolations = 32
 
 // readBody returns the body of a JSON request; nil when there is none. The
-// errors are problems: 413 and 415, or errClientGone.
+// errors are problems: 400, 408, 413 and 415, or errClientGone.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
@@ -34,7 +35,7 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errClientGone, err)
+		return nil, brokenBody(r, err)
 	}
 	if len(bytes.TrimSpace(body)) == 0 {
 		return nil, nil
@@ -49,6 +50,24 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		}
 	}
 	return body, nil
+}
+
+// brokenBody tells why a body could not be read to its end. That is no reason
+// to think that nobody waits for the answer: the request's context tells that.
+func brokenBody(r *http.Request, err error) error {
+	p := &problem.Error{
+		Kind: problem.KindInvalid, Cause: err,
+		Detail: "The body could not be read: it breaks its transfer encoding.",
+		Header: http.Header{"Connection": {"close"}}, // where the next request would begin is unknown
+	}
+	switch {
+	// First: net/http ends the context at a read timeout too.
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		p.Status, p.Detail = http.StatusRequestTimeout, "The body did not arrive in time. Send the request again."
+	case r.Context().Err() != nil:
+		return fmt.Errorf("%w: %w", errClientGone, err)
+	}
+	return p
 }
 
 // form reads the members of a request's JSON object and collects every broken

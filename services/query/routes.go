@@ -93,7 +93,7 @@ func (s *Service) endpoint(e endpoint) http.Handler {
 		switch {
 		case err == nil:
 		case errors.Is(err, errClientGone):
-			x.status = statusClientGone
+			panic(http.ErrAbortHandler) // returning would send an empty 200
 		default:
 			problem.Write(w, r, s.log, err)
 		}
