@@ -28,7 +28,7 @@ func TestABodyThatBreaksOffIsNotAnswered200(t *testing.T) {
 		halfClose     bool
 		status        int // 0: none
 	}{
-		"broken chunk":  {"Transfer-Encoding: chunked", "zz\r\n{}\r\n0\r\n\r\n", false, 400},
+		"broken chunk": {"Transfer-Encoding: chunked", "zz\r\n{}\r\n0\r\n\r\n", false, 400},
 		"stalls":       {"Content-Length: 100", "{", false, 408},
 		"hangs up":     {"Content-Length: 100", "{", true, 0},
 	} {

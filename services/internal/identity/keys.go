@@ -43,8 +43,12 @@ const (
 	// refetchAfter is the least time between two fetches, so that tokens with
 	// made-up key ids cannot be turned into load on the provider.
 	refetchAfter = 10 * time.Second
-	// refreshAfter is how long a key that the provider has withdrawn may serve.
+	// refreshAfter is the time between two fetches from a provider that
+	// answers: a key that it has withdrawn serves no longer than that.
 	refreshAfter = 5 * time.Minute
+	// keepFor is how long the last good keys serve while their source fails:
+	// room to mend it. A key withdrawn meanwhile serves no longer than that.
+	keepFor = time.Hour
 	// statAfter is the time between two looks at the key file.
 	statAfter = time.Second
 )
@@ -55,16 +59,16 @@ var errKeysAway = errors.New("token keys are not available")
 
 // source reads key sets. Its methods are never called at the same time.
 type source interface {
-	// load returns the keys, or nil keys when nothing has changed since the
-	// last load that succeeded.
+	// load returns the keys, empty but not nil when the source lists none, or
+	// nil when nothing has changed since the last load that succeeded.
 	load(ctx context.Context) ([]jose.JSONWebKey, error)
 	// pace is the least time between two loads, and the age at which keys are
 	// loaded again even if they serve.
 	pace() (least, most time.Duration)
 }
 
-// keySet is an oidc.KeySet over a source. It keeps the last good keys when
-// the source fails. Safe for concurrent use.
+// keySet is an oidc.KeySet over a source. While the source fails, it goes on
+// with the last good keys, for keepFor at most. Safe for concurrent use.
 type keySet struct {
 	source source
 	now    func() time.Time
@@ -77,9 +81,18 @@ type keySet struct {
 
 // keyState is what the last load left behind; never changed once stored.
 type keyState struct {
-	keys   []jose.JSONWebKey // nil until a load has succeeded
+	keys   []jose.JSONWebKey // of the last load that succeeded; nil before
+	good   time.Time         // when that load began
 	loaded time.Time         // when the last load began
 	err    error             // of the last load
+}
+
+// away tells why there are no keys to verify with, or returns nil.
+func (s *keyState) away(now time.Time) error {
+	if s.keys == nil || s.err != nil && now.Sub(s.good) >= keepFor {
+		return fmt.Errorf("%w: %w", errKeysAway, s.err)
+	}
+	return nil
 }
 
 // VerifySignature implements oidc.KeySet.
@@ -99,6 +112,9 @@ func (k *keySet) VerifySignature(ctx context.Context, token string) ([]byte, err
 	k.mu.Lock()
 	s := k.loadIfOlder(ctx, true)
 	k.mu.Unlock()
+	if err := s.away(k.now()); err != nil {
+		return nil, err
+	}
 	if payload, ok := verifyWith(jws, s.keys); ok {
 		return payload, nil
 	}
@@ -109,7 +125,7 @@ func (k *keySet) VerifySignature(ctx context.Context, token string) ([]byte, err
 // others go on with the keys there are.
 func (k *keySet) current(ctx context.Context) ([]jose.JSONWebKey, error) {
 	s := k.state.Load()
-	if s == nil || s.keys == nil {
+	if s == nil || s.away(k.now()) != nil {
 		k.mu.Lock()
 		s = k.loadIfOlder(ctx, true)
 		k.mu.Unlock()
@@ -117,10 +133,26 @@ func (k *keySet) current(ctx context.Context) ([]jose.JSONWebKey, error) {
 		s = k.loadIfOlder(ctx, false)
 		k.mu.Unlock()
 	}
-	if s.keys == nil {
-		return nil, fmt.Errorf("%w: %w", errKeysAway, s.err)
+	if err := s.away(k.now()); err != nil {
+		return nil, err
 	}
 	return s.keys, nil
+}
+
+// ready reports a source that failed or lists no key, even while older keys
+// serve: there is time left to mend it.
+func (k *keySet) ready(ctx context.Context) error {
+	k.mu.Lock()
+	s := k.state.Load()
+	s = k.loadIfOlder(ctx, s == nil || s.err != nil)
+	k.mu.Unlock()
+	switch {
+	case s.err != nil:
+		return fmt.Errorf("%w: %w", errKeysAway, s.err)
+	case len(s.keys) == 0:
+		return fmt.Errorf("%w: the key set has no usable public key", errKeysAway)
+	}
+	return nil
 }
 
 // loadIfOlder loads when the last load is older than the source's pace: the
@@ -140,7 +172,7 @@ func (k *keySet) loadIfOlder(ctx context.Context, asked bool) *keyState {
 	// The load outlives an impatient caller: others want the keys too.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchTimeout)
 	defer cancel()
-	s := &keyState{loaded: k.now()}
+	s := &keyState{loaded: k.now(), good: old.good}
 	s.keys, s.err = k.source.load(ctx)
 	switch {
 	case s.err != nil && !k.broken:
@@ -149,6 +181,9 @@ func (k *keySet) loadIfOlder(ctx context.Context, asked bool) *keyState {
 		k.log.Info("token keys loaded", zap.Int("keys", len(s.keys)))
 	}
 	k.broken = s.err != nil
+	if s.err == nil {
+		s.good = s.loaded
+	}
 	if s.keys == nil {
 		s.keys = old.keys
 	}
@@ -175,17 +210,20 @@ func verifyWith(jws *jose.JSONWebSignature, keys []jose.JSONWebKey) ([]byte, boo
 }
 
 // parseKeySet reads a JSON Web Key Set and keeps its public signing keys.
-// Unknown kinds of keys are passed over, as RFC 7517 section 5 asks; a set
-// without any usable key, or with a private or shared key in it, is an error.
+// Unknown kinds of keys are passed over, as RFC 7517 section 5 asks. A set
+// may list none: then nobody can sign. A private or shared key is an error.
 func parseKeySet(data []byte) ([]jose.JSONWebKey, error) {
 	var set struct {
-		Keys []json.RawMessage `json:"keys"`
+		Keys *[]json.RawMessage `json:"keys"`
 	}
 	if err := json.Unmarshal(data, &set); err != nil {
 		return nil, fmt.Errorf("key set: %w", err)
 	}
-	var keys []jose.JSONWebKey
-	for i, raw := range set.Keys {
+	if set.Keys == nil {
+		return nil, errors.New("key set: no member keys")
+	}
+	keys := []jose.JSONWebKey{}
+	for i, raw := range *set.Keys {
 		var kind struct {
 			Kty string           `json:"kty"`
 			D   *json.RawMessage `json:"d"`
@@ -201,9 +239,6 @@ func parseKeySet(data []byte) ([]jose.JSONWebKey, error) {
 			continue
 		}
 		keys = append(keys, key)
-	}
-	if len(keys) == 0 {
-		return nil, errors.New("key set: no usable public key in it")
 	}
 	return keys, nil
 }
@@ -238,17 +273,38 @@ func (s *fileSource) load(context.Context) ([]jose.JSONWebKey, error) {
 	return keys, nil
 }
 
-// providerSource finds a provider's keys by OpenID Connect discovery, on the
-// first load that succeeds. Owned by its keySet.
+// providerSource finds a provider's keys by OpenID Connect discovery, again
+// after a load that failed. Owned by its keySet.
 type providerSource struct {
 	issuer  string
 	client  *http.Client
-	jwksURL string
+	jwksURL string // "" until discovered
+}
+
+// maxRedirects is net/http's own default.
+const maxRedirects = 10
+
+func newProviderSource(issuer string) *providerSource {
+	return &providerSource{issuer: issuer, client: &http.Client{
+		Timeout: fetchTimeout,
+		// A redirect must not lead to a place that we would not have asked.
+		CheckRedirect: func(r *http.Request, via []*http.Request) error {
+			if len(via) >= maxRedirects {
+				return fmt.Errorf("stopped after %d redirects", maxRedirects)
+			}
+			return checkURL("redirect", r.URL.String())
+		},
+	}}
 }
 
 func (s *providerSource) pace() (least, most time.Duration) { return refetchAfter, refreshAfter }
 
-func (s *providerSource) load(ctx context.Context) ([]jose.JSONWebKey, error) {
+func (s *providerSource) load(ctx context.Context) (keys []jose.JSONWebKey, err error) {
+	defer func() {
+		if err != nil {
+			s.jwksURL = "" // the keys may have moved
+		}
+	}()
 	if s.jwksURL == "" {
 		p, err := oidc.NewProvider(oidc.ClientContext(ctx, s.client), s.issuer)
 		if err != nil {

@@ -64,6 +64,96 @@ func TestKeyFileRotates(t *testing.T) {
 	check("file gone: the old keys serve", true, false)
 }
 
+// TestWithdrawnKeysStopServing empties and removes what tokens are verified
+// with: the keys must not outlive that for ever.
+func TestWithdrawnKeysStopServing(t *testing.T) {
+	issuer, _, down := provider(t)
+	path := filepath.Join(t.TempDir(), "jwks.json")
+	for name, c := range map[string]struct {
+		src         source
+		iss         string
+		fail, empty func()
+	}{
+		"file": {
+			&fileSource{path: path}, "https://issuer.example",
+			func() { must(0, os.Remove(path)) }, func() { must(0, replaceFile(path, []byte(`{"keys":[]}`))) },
+		},
+		"provider": {newProviderSource(issuer), issuer, func() { down.Store(true) }, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			writeKeys(t, path, testKeys...)
+			now := clock
+			v := newVerifier(c.iss, "auditrail", c.src, func() time.Time { return now }, zap.NewNop())
+			token := sign(t, jose.ES256, ecKey, "ec", with(map[string]any{"iss": c.iss, "exp": clock.Add(9 * time.Hour).Unix()}))
+			verify := func() error { _, err := v.Verify(t.Context(), token); return err }
+			if err := errors.Join(verify(), v.Ready(t.Context())); err != nil {
+				t.Fatal(err)
+			}
+			c.fail()
+			now = now.Add(refreshAfter)
+			if err := v.Ready(t.Context()); !errors.Is(err, errKeysAway) {
+				t.Errorf("a broken source is ready: %v", err)
+			}
+			if err := verify(); err != nil {
+				t.Errorf("the last good keys must serve for a while: %v", err)
+			}
+			now = clock.Add(keepFor)
+			if err := verify(); !errors.Is(err, errKeysAway) {
+				t.Errorf("after %s: %v, want keys away", keepFor, err)
+			}
+			if c.empty == nil {
+				return
+			}
+			writeKeys(t, path, testKeys...)
+			now = now.Add(statAfter)
+			if err := errors.Join(verify(), v.Ready(t.Context())); err != nil {
+				t.Errorf("mended: %v", err)
+			}
+			c.empty()
+			now = now.Add(statAfter)
+			if err := verify(); err == nil || errors.Is(err, errKeysAway) {
+				t.Errorf("emptied: %v, want the token refused", err)
+			}
+			if err := v.Ready(t.Context()); !errors.Is(err, errKeysAway) {
+				t.Errorf("ready without a key: %v", err)
+			}
+		})
+	}
+}
+
+// TestRedirectsStayEncrypted holds that a provider over https cannot be made
+// to hand its keys over a plain network.
+func TestRedirectsStayEncrypted(t *testing.T) {
+	const issuer = "https://issuer.example"
+	keysAt := "/plain"
+	src := newProviderSource(issuer)
+	src.client.Transport = roundTrip(func(r *http.Request) *http.Response {
+		w := httptest.NewRecorder()
+		switch r.URL.Path {
+		case "/.well-known/openid-configuration":
+			must(0, json.NewEncoder(w).Encode(map[string]any{"issuer": issuer, "jwks_uri": issuer + keysAt}))
+		case "/plain":
+			http.Redirect(w, r, "http://issuer.example/keys", http.StatusFound)
+		case "/moved":
+			http.Redirect(w, r, issuer+"/keys", http.StatusFound)
+		case "/keys":
+			must(0, json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: testKeys}))
+		}
+		return w.Result()
+	})
+	if keys, err := src.load(t.Context()); err == nil || !strings.Contains(err.Error(), "https") {
+		t.Errorf("%d keys, %v: taken over http", len(keys), err)
+	}
+	keysAt = "/moved" // found because the failure is followed by a discovery
+	if keys, err := src.load(t.Context()); err != nil || len(keys) != len(testKeys) {
+		t.Errorf("%d keys, %v", len(keys), err)
+	}
+}
+
+type roundTrip func(*http.Request) *http.Response
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r), nil }
+
 // provider is an OpenID Connect provider for tests.
 func provider(t *testing.T) (issuer string, fetches *atomic.Int64, down *atomic.Bool) {
 	t.Helper()

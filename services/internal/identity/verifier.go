@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 	"time"
 
@@ -37,7 +36,7 @@ func NewVerifier(c Config, log *zap.Logger) (*Verifier, error) {
 	var src source = &fileSource{path: c.JWKSFile}
 	issuer := c.TokenIssuer
 	if c.OIDCIssuer != "" {
-		src = &providerSource{issuer: c.OIDCIssuer, client: &http.Client{Timeout: fetchTimeout}}
+		src = newProviderSource(c.OIDCIssuer)
 		issuer = c.OIDCIssuer
 	}
 	return newVerifier(issuer, c.TokenAudience, src, time.Now, log), nil
@@ -56,11 +55,9 @@ func newVerifier(issuer, audience string, src source, now func() time.Time, log 
 	}
 }
 
-// Ready reports whether there are keys to verify with; a readiness check.
-func (v *Verifier) Ready(ctx context.Context) error {
-	_, err := v.keys.current(ctx)
-	return err
-}
+// Ready reports whether the source of keys answers and lists any; a readiness
+// check. It says no as soon as a load fails, before the older keys run out.
+func (v *Verifier) Ready(ctx context.Context) error { return v.keys.ready(ctx) }
 
 // claims are the members that we read of a token. Names match exactly, and a
 // member that comes twice is refused: two readers must not see two tokens.
