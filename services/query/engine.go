@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -165,6 +166,12 @@ const (
 	codeTooLargeResult = 396
 )
 
+// ofTheQuery tells the limit of one query from that of the server or the user
+// by ClickHouse's words, today's and older ones: the code is the same.
+func ofTheQuery(message string) bool {
+	return strings.Contains(message, "Query memory limit exceeded") || strings.Contains(message, "(for query)")
+}
+
 // explain turns a failure into a problem and counts it by reason.
 func (e *engine) explain(err error) error {
 	var label string
@@ -175,11 +182,11 @@ func (e *engine) explain(err error) error {
 		label, p = "scan", problem.From(err)
 	case errors.Is(err, errSlow), isException && (ex.Code == codeTimeout || ex.Code == codeTooSlow):
 		label, p = "timeout", tooBroad("took longer than the limit of "+e.cfg.Timeout.String()+" (--query-timeout)")
-	case isException && ex.Code == codeMemory:
+	case isException && ex.Code == codeMemory && ofTheQuery(ex.Message):
 		label, p = "memory", tooBroad("needed more memory than the limit of "+e.cfg.Memory.String()+" (--query-memory)")
 	case isException && (ex.Code == codeTooLargeResult || ex.Code == codeTooManyRows || ex.Code == codeTooManyBytes):
 		label, p = "size", tooBroad("found more data than fits one answer ("+bytesize.Bytes(maxResult).String()+"); ask for a smaller page too")
-	case isException && (ex.Code == codeTooManyQueries || ex.Code == codeCancelled):
+	case isException && (ex.Code == codeTooManyQueries || ex.Code == codeCancelled || ex.Code == codeMemory):
 		label, p = "busy", problem.New(problem.KindUnavailable, "The store is busy. Try again shortly.")
 		p.RetryAfter = retryAfter
 	case isException:

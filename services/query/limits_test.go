@@ -166,7 +166,10 @@ func TestReasons(t *testing.T) {
 	}{
 		{&clickhouse.Exception{Code: codeTimeout}, 422, "--query-timeout"},
 		{errSlow, 422, "--query-timeout"},
-		{&clickhouse.Exception{Code: codeMemory}, 422, "--query-memory"},
+		{&clickhouse.Exception{Code: codeMemory, Message: "Query memory limit exceeded: would use 2.00 GiB"}, 422, "--query-memory"},
+		{&clickhouse.Exception{Code: codeMemory, Message: "Memory limit (for query) exceeded: would use 2.00 GiB"}, 422, "--query-memory"},
+		{&clickhouse.Exception{Code: codeMemory, Message: "User memory limit exceeded: would use 2.00 GiB"}, 503, "busy"},
+		{&clickhouse.Exception{Code: codeMemory, Message: "(total) memory limit exceeded: would use 9.00 GiB. OvercommitTracker decision: Query was selected to stop by OvercommitTracker"}, 503, "busy"},
 		{&clickhouse.Exception{Code: codeTooLargeResult}, 422, "smaller page"},
 		{&clickhouse.Exception{Code: codeTooManyQueries}, 503, "busy"},
 		{&clickhouse.Exception{Code: codeCancelled}, 503, "busy"},

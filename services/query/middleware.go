@@ -108,6 +108,26 @@ func requestID(r *http.Request) string {
 	return "unknown" // no randomness: the request itself can still be served
 }
 
+// guard makes f fit for a goroutine of the request that ctx belongs to: a
+// panic there would end the process, out of recover's reach.
+func (s *Service) guard(ctx context.Context, f func() error) func() error {
+	return func() (err error) {
+		defer func() {
+			if v := recover(); v != nil {
+				err = s.panicked(requestIDOf(ctx), v)
+			}
+		}()
+		return f()
+	}
+}
+
+// panicked logs a panic, with the stack of the goroutine that it is called
+// on, and returns what the caller is told.
+func (s *Service) panicked(requestID string, v any) error {
+	s.log.Error("panic", zap.String("requestId", requestID), zap.Any("panic", v), zap.ByteString("stack", debug.Stack()))
+	return problem.New(problem.KindInternal, "panic")
+}
+
 // recover turns a panic into an internal error, or cuts the connection when
 // part of an answer has gone out already. http.ErrAbortHandler passes: nobody
 // is there to answer.
@@ -125,11 +145,11 @@ func (s *Service) recover(next http.Handler) http.Handler {
 				}
 				panic(v)
 			}
-			s.log.Error("panic", zap.String("requestId", x.requestID), zap.Any("panic", v), zap.ByteString("stack", debug.Stack()))
+			err := s.panicked(x.requestID, v)
 			if x.status != 0 {
 				panic(http.ErrAbortHandler)
 			}
-			problem.Write(w, r, s.log, problem.New(problem.KindInternal, "panic"))
+			problem.Write(w, r, s.log, err)
 		}()
 		next.ServeHTTP(w, r)
 	})

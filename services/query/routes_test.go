@@ -2,6 +2,7 @@ package query
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"net"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -232,6 +234,28 @@ func TestPanicBecomesInternal(t *testing.T) {
 		w.WriteHeader(http.StatusOK)
 		panic("late")
 	}))).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
+}
+
+// panicky is a connection that panics when asked.
+type panicky struct{ driver.Conn }
+
+func (panicky) Query(context.Context, string, ...any) (driver.Rows, error) { panic("secret") }
+
+func TestPanicInAStatementBecomesInternal(t *testing.T) {
+	b := newBench(t, away(t), nil)
+	b.engine.conn = panicky{b.engine.conn}
+	w := b.do(t, &manager, "POST", searchPath, "{}")
+	if w.Code != 500 || strings.Contains(w.Body.String(), "secret") {
+		t.Errorf("got %d %s", w.Code, w.Body)
+	}
+	for _, e := range b.logs.FilterMessage("panic").All() {
+		if stack, _ := e.ContextMap()["stack"].(string); !strings.Contains(stack, "panicky") {
+			t.Errorf("the stack does not show where: %s", stack)
+		}
+	}
+	if b.logs.FilterMessage("panic").Len() == 0 {
+		t.Error("not logged")
+	}
 }
 
 func TestTurnsAreBounded(t *testing.T) {

@@ -121,7 +121,7 @@ func (s *Service) runSearch(ctx context.Context, see visibility.Predicate, req s
 	var rows int64
 	var count uint64
 	g, run := errgroup.WithContext(ctx)
-	g.Go(func() error {
+	g.Go(s.guard(ctx, func() error {
 		rec := newRecord()
 		return s.engine.query(run, "rows", sqlgen.Rows(see, req.filter, page), func(r driver.Rows) error {
 			if err := rec.scan(r); err != nil {
@@ -133,10 +133,10 @@ func (s *Service) runSearch(ctx context.Context, see visibility.Predicate, req s
 			answer = rec.appendJSON(answer)
 			return nil
 		})
-	})
-	g.Go(func() error {
+	}))
+	g.Go(s.guard(ctx, func() error {
 		return s.engine.query(run, "count", sqlgen.Count(see, req.filter), func(r driver.Rows) error { return r.Scan(&count) })
-	})
+	}))
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
