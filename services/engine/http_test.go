@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/auditrail/auditrail/services/internal/testenv"
 )
@@ -161,8 +163,147 @@ func TestHTTPErrors(t *testing.T) {
 			t.Errorf("GET %s: %d, want %d", path, got, want)
 		}
 	}
-	if got := get(t, "http://"+e.HTTPAddr+"/?query=SELECT+1", http.Header{"Origin": {"http://evil.example"}}); got != http.StatusForbidden {
-		t.Errorf("from a web page: %d", got)
+}
+
+// TestHTTPServesNoWebPage: whatever makes a browser send it.
+func TestHTTPServesNoWebPage(t *testing.T) {
+	t.Parallel()
+	e := testenv.ClickHouse(t)
+	for _, c := range []struct {
+		name, value string
+		want        int
+	}{
+		{"Origin", "http://evil.example", 403},
+		{"Origin", "null", 403},
+		{"Sec-Fetch-Site", "cross-site", 403}, // an image, a script, a link
+		{"Sec-Fetch-Site", "same-site", 403},
+		{"Sec-Fetch-Site", "same-origin", 403},
+		{"Sec-Fetch-Site", "none", 200}, // the address bar
+	} {
+		if got := get(t, "http://"+e.HTTPAddr+"/?query=SELECT+1", http.Header{c.name: {c.value}}); got != c.want {
+			t.Errorf("%s: %s: %d, want %d", c.name, c.value, got, c.want)
+		}
+	}
+}
+
+// TestHTTPGetReachesNoFilesAndServers: a GET is what a link does.
+func TestHTTPGetReachesNoFilesAndServers(t *testing.T) {
+	t.Parallel()
+	e := testenv.ClickHouse(t)
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("s3cret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(secret+".csv", []byte("s3cret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ask(t, e, "CREATE TABLE one (a UInt8) ENGINE = Memory AS SELECT 1")
+	if got := ask(t, e, "SELECT * FROM file('"+secret+"', LineAsString)"); got != "s3cret\n" {
+		t.Fatalf("POST: %q", got)
+	}
+	target := func(v url.Values) string { return "http://" + e.HTTPAddr + "/?" + v.Encode() }
+	for _, query := range []string{
+		"SELECT * FROM file('" + secret + "', LineAsString)",
+		"DESCRIBE file('" + secret + "', LineAsString)",
+		"DESCRIBE file('" + secret + "')",
+		"SELECT file('" + secret + "')",
+		"SELECT `file`('" + secret + "')",
+		"SELECT `\\x66ile` ('" + secret + "')",
+		"EXPLAIN SELECT * FROM url('http://" + e.HTTPAddr + "/ping')",
+		"EXPLAIN QUERY TREE SELECT * FROM url('http://" + e.HTTPAddr + "/ping')",
+		"DESCRIBE (SELECT * FROM url('http://" + e.HTTPAddr + "/ping'))",
+		"DESCRIBE TABLE url('http://" + e.HTTPAddr + "/ping')",
+		"(SELECT * FROM url('http://" + e.HTTPAddr + "/ping', LineAsString))",
+		"SELECT * FROM `" + secret + ".csv`",
+		"SELECT * FROM default.`" + secret + ".csv`",
+		"SELECT * FROM '" + secret + ".csv'",
+		"SHOW CREATE TABLE default.`" + secret + ".csv`",
+		"EXISTS TABLE file('" + secret + "')",
+		"INSERT INTO FUNCTION url('http://" + e.HTTPAddr + "/ping', CSV, 'a UInt8') SELECT 1",
+		"SELECT * FROM url('http://" + e.HTTPAddr + "/ping', LineAsString)",
+		"SELECT 1 IN (SELECT length(line) FROM url('http://" + e.HTTPAddr + "/ping', LineAsString, 'line String'))",
+		"SELECT * FROM remote('" + e.Addr + "', system.one)",
+		"SELECT * FROM s3('http://" + e.HTTPAddr + "/b/k', 'a', 'b', LineAsString)",
+		"SELECT * FROM executable('/bin/true', LineAsString, 'a String')",
+		"SELECT 1 SETTINGS readonly = 0",
+		"SELECT 1 INTO OUTFILE '" + secret + "'",
+	} {
+		for _, extra := range []string{"", "0", "2"} {
+			v := url.Values{"query": {query}}
+			if extra != "" {
+				v.Set("readonly", extra)
+			}
+			code, body := fetch(t, target(v))
+			if code == http.StatusOK || strings.Contains(body, "s3cret") {
+				t.Errorf("%s (readonly %q): %d %q", query, extra, code, body)
+			}
+		}
+	}
+	for want, v := range map[string]url.Values{
+		"1\n":            {"query": {"SELECT a FROM one"}, "database": {e.Database}},
+		"3 7\n":          {"query": {"SELECT getSetting('max_threads'), {n:UInt8} FORMAT CSV"}, "max_threads": {"3"}, "param_n": {"7"}, "format_csv_delimiter": {" "}},
+		"{\n\t\"meta\":": {"query": {"SELECT sum(number) AS n FROM numbers(10) FORMAT JSON"}, "wait_end_of_query": {"1"}},
+		"2\n":            {"query": {"SELECT 2"}, "wait_end_of_query": {"1"}, "buffer_size": {"1000"}, "send_progress_in_http_headers": {"1"}},
+	} {
+		if code, body := fetch(t, target(v)); code != http.StatusOK || !strings.HasPrefix(body, want) {
+			t.Errorf("%v: %d %q, want %q", v, code, body, want)
+		}
+	}
+}
+
+// fetch gets a page.
+func fetch(t *testing.T, target string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, target, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(body)
+}
+
+// TestHTTPCutBodyStoresNothing: a body that ends before its announced length, or
+// in the middle of its chunks, is no insert and no statement.
+func TestHTTPCutBodyStoresNothing(t *testing.T) {
+	t.Parallel()
+	e := testenv.ClickHouse(t)
+	ask(t, e, "CREATE TABLE cut (a UInt64) ENGINE = MergeTree ORDER BY a")
+	long := strings.Repeat("1\n", 400_000) // several pieces
+	for name, c := range map[string]struct{ query, head, body string }{
+		"length":         {"INSERT INTO cut FORMAT CSV", "Content-Length: 1000", "1\n2\n"},
+		"length, long":   {"INSERT INTO cut FORMAT CSV", "Content-Length: 1000000", long},
+		"chunked":        {"INSERT INTO cut FORMAT CSV", "Transfer-Encoding: chunked", "4\r\n1\n2\n\r\n"},
+		"query in body":  {"", "Content-Length: 1000", "INSERT INTO cut FORMAT CSV\n1\n2\n"},
+		"statement":      {"", "Content-Length: 1000", "TRUNCATE TABLE nosuch"},
+		"in both":        {"INSERT INTO cut VALUES", "Content-Length: 1000", "(1), (2)"},
+		"between chunks": {"INSERT INTO cut FORMAT CSV", "Transfer-Encoding: chunked", fmt.Sprintf("%x\r\n%s\r\n", 256<<10, long[:256<<10])},
+	} {
+		nc, err := net.Dial("tcp", e.HTTPAddr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = nc.SetDeadline(time.Now().Add(30 * time.Second))
+		target := "/?" + url.Values{"query": {c.query}, "database": {e.Database}}.Encode()
+		if _, err := io.WriteString(nc, "POST "+target+" HTTP/1.1\r\nHost: localhost\r\n"+c.head+"\r\n\r\n"+c.body); err != nil {
+			t.Fatal(err)
+		}
+		_ = nc.(*net.TCPConn).CloseWrite()
+		answer, err := io.ReadAll(nc)
+		_ = nc.Close()
+		if err != nil || !bytes.HasPrefix(answer, []byte("HTTP/1.1 400 ")) || !bytes.Contains(answer, []byte("CANNOT_READ_ALL_DATA")) {
+			t.Errorf("%s: %v %.300q, want 400 CANNOT_READ_ALL_DATA", name, err, answer)
+		}
+	}
+	if got := ask(t, e, "SELECT count() FROM cut"); got != "0\n" {
+		t.Errorf("%s rows are stored", got)
 	}
 }
 

@@ -9,18 +9,17 @@ import (
 
 // ClickHouse error codes that the servers raise themselves.
 const (
-	CodeUnknownFunction     int32 = 46
+	CodeNoSuchColumn        int32 = 16
+	CodeCannotReadAllData   int32 = 33
 	CodeNotImplemented      int32 = 48
-	CodeUnknownType         int32 = 50
 	CodeSyntaxError         int32 = 62
-	CodeUnknownPacket       int32 = 99
 	CodeUnexpectedPacket    int32 = 101
 	CodeUnknownSetting      int32 = 115
 	CodeIncorrectData       int32 = 117
-	CodeQueryWasCancelled   int32 = 394
-	CodeAuthenticationError int32 = 516
-	CodeNoSuchColumn        int32 = 16
 	CodeTooLarge            int32 = 131
+	CodeReadonly            int32 = 164
+	CodeTooManyQueries      int32 = 202
+	CodeAuthenticationError int32 = 516
 	CodeStdException        int32 = 1001
 )
 

@@ -110,3 +110,21 @@ func FuzzQuote(f *testing.F) {
 		}
 	})
 }
+
+func TestOutsideCall(t *testing.T) {
+	for query, want := range map[string]string{
+		"SELECT file('x')":                          "file",
+		"SELECT 1, FILE /* x */ ('x')":              "FILE",
+		"SELECT `\\x66ile`('x')":                    "`\\x66ile`",
+		"(SELECT \"file\"('x'))":                    `"file"`,
+		"DESC file('x')":                            "file",
+		"DESC url('x')":                             "DESCRIBE of a function or a subquery",
+		"DESCRIBE t":                                "",
+		"SELECT file, 'file(' FROM t -- file(x":     "",
+		"SELECT count(`a`) FROM `t` WHERE a IN (1)": "",
+	} {
+		if got := OutsideCall(query); got != want {
+			t.Errorf("%s: %q, want %q", query, got, want)
+		}
+	}
+}

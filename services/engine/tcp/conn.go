@@ -52,7 +52,7 @@ func (c *conn) close() { _ = c.nc.Close() }
 // refuse says why there is no session, and closes.
 func (c *conn) refuse() {
 	_ = c.nc.SetDeadline(time.Now().Add(time.Second)) // it blocks accepting
-	c.out.exception(chdb.Errorf(202, "TOO_MANY_SIMULTANEOUS_QUERIES", "The embedded engine takes no more connections."))
+	c.out.exception(chdb.Errorf(chdb.CodeTooManyQueries, "TOO_MANY_SIMULTANEOUS_QUERIES", "The embedded engine takes no more connections."))
 	_ = c.out.Flush()
 	c.close()
 }

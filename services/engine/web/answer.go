@@ -98,9 +98,9 @@ func (a *answer) fail(err error) {
 
 // statuses are the codes whose status is not 500, as ClickHouse maps them.
 var statuses = map[int32]int{
-	6: 400, 16: 404, 26: 400, 27: 400, 36: 400, 38: 400, 41: 400, 42: 400, 43: 400, 46: 404, 47: 404, 48: 501, 50: 404,
+	6: 400, 16: 404, 26: 400, 27: 400, chdb.CodeCannotReadAllData: 400, 36: 400, 38: 400, 41: 400, 42: 400, 43: 400, 46: 404, 47: 404, 48: 501, 50: 404,
 	53: 400, 57: 400, 60: 404, 62: 400, 63: 404, 73: 404, 81: 404, 82: 400, 115: 404, 117: 400, 130: 400, 131: 413,
-	159: http.StatusRequestTimeout, 164: 403, 202: 503, 456: 400, 457: 400, 497: 403, chdb.CodeAuthenticationError: 403,
+	159: http.StatusRequestTimeout, chdb.CodeReadonly: 403, chdb.CodeTooManyQueries: 503, 456: 400, 457: 400, 497: 403, chdb.CodeAuthenticationError: 403,
 }
 
 func status(code int32) int {

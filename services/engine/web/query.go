@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -63,8 +62,10 @@ func (s *Server) run(ctx context.Context, a *answer, q *request) error {
 	f := formatOf(a.format)
 	a.contentType = f.contentType
 	switch {
-	case q.st.Kind == sqltext.KindSelect && f.join == joinFile:
+	case q.st.Kind == sqltext.KindSelect && f.join == joinFile && !q.readOnly:
 		return s.throughFile(a, ses, q)
+	case q.st.Kind == sqltext.KindSelect && f.join == joinFile:
+		// A read-only session writes no file either: the result is in memory.
 	case q.st.Kind == sqltext.KindSelect:
 		return stream(a, ses, q, f)
 	}
@@ -181,16 +182,13 @@ func insert(a *answer, ses *session.Session, q *request) error {
 	}
 	defer in.Free()
 	for buf := make([]byte, insertPiece); ; {
-		n, err := io.ReadFull(q.data, buf)
-		if in.Append(buf[:n]) != nil {
-			break // Done has the engine's words
-		}
-		if err == io.EOF || err == io.ErrUnexpectedEOF {
-			break
-		}
+		n, more, err := readPiece(q.data, buf)
 		if err != nil { // the client left in the middle
 			in.Cancel()
 			return err
+		}
+		if in.Append(buf[:n]) != nil || !more {
+			break // Done has the engine's words
 		}
 	}
 	rows, written, err := in.Done()

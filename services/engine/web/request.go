@@ -4,7 +4,6 @@ package web
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"net/http"
 	"slices"
@@ -31,12 +30,16 @@ type request struct {
 	format   string // asked for outside the query; empty for none
 	settings []session.Setting
 	params   []chdb.Param
+	// readOnly: the session writes nothing and reads no files or other servers.
+	readOnly bool
 }
 
 // reserved are URL parameters that are not settings.
 var reserved = map[string]bool{
 	"query": true, "database": true, "default_format": true, "user": true, "password": true,
 	"query_id": true, "quota_key": true, "client_protocol_version": true, "stacktrace": true,
+	// How a server buffers its answer. Half a body never looks whole here anyway.
+	"wait_end_of_query": true, "buffer_size": true, "send_progress_in_http_headers": true, "http_headers_progress_interval_ms": true,
 }
 
 // unsupported are URL parameters that change what the client reads or keeps.
@@ -63,14 +66,36 @@ func readRequest(r *http.Request) (*request, error) {
 			q.settings = append(q.settings, session.Setting{Name: name, Value: values[0], Important: true})
 		}
 	}
+	q.restrict(r.Method)
 	if err := q.readText(v.Get("query"), r.Body); err != nil {
 		return nil, err
 	}
 	writes := q.st.Kind == sqltext.KindCommand || q.st.Kind == sqltext.KindInsert
 	if writes && r.Method != http.MethodPost && r.Method != http.MethodPut {
-		return nil, chdb.Errorf(164, "READONLY", "Cannot execute query in readonly mode. For queries over HTTP, method %s implies readonly. You should use method POST for modifying queries.", r.Method)
+		return nil, chdb.Errorf(chdb.CodeReadonly, "READONLY", "Cannot execute query in readonly mode. For queries over HTTP, method %s implies readonly. You should use method POST for modifying queries.", r.Method)
+	}
+	if q.readOnly {
+		if what := sqltext.OutsideCall(q.st.Text); what != "" {
+			return nil, chdb.Errorf(chdb.CodeReadonly, "READONLY", "Cannot execute query in readonly mode: %s.", what)
+		}
 	}
 	return q, nil
+}
+
+// restrict makes everything but POST and PUT read only, with the engine's own
+// readonly=1: a GET is what a link does, so it must not reach files or other
+// servers either. One SET brings it together with the other settings, which
+// would be refused after it.
+func (q *request) restrict(method string) {
+	at := slices.IndexFunc(q.settings, func(s session.Setting) bool { return s.Name == "readonly" })
+	if method != http.MethodPost && method != http.MethodPut {
+		if at < 0 {
+			at = len(q.settings)
+			q.settings = append(q.settings, session.Setting{Name: "readonly", Important: true})
+		}
+		q.settings[at].Value = "1"
+	}
+	q.readOnly = at >= 0 && q.settings[at].Value != "0"
 }
 
 func first(a, b string) string {
@@ -84,9 +109,8 @@ func first(a, b string) string {
 // INSERT's data only the beginning is read here.
 func (q *request) readText(inURL string, body io.Reader) error {
 	head := make([]byte, headText)
-	n, err := io.ReadFull(body, head)
-	more := err == nil
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+	n, more, err := readPiece(body, head)
+	if err != nil {
 		return err
 	}
 	head = head[:n]
@@ -110,7 +134,7 @@ func (q *request) readText(inURL string, body io.Reader) error {
 	if more {
 		rest, err := io.ReadAll(io.LimitReader(body, maxQueryText+1))
 		if err != nil {
-			return err
+			return cutShort(err)
 		}
 		if len(rest) > maxQueryText {
 			return chdb.Errorf(chdb.CodeTooLarge, "TOO_LARGE_STRING_SIZE", "A query of more than %d bytes.", maxQueryText)
@@ -121,6 +145,27 @@ func (q *request) readText(inURL string, body io.Reader) error {
 		return chdb.Errorf(chdb.CodeSyntaxError, "SYNTAX_ERROR", "Empty query.")
 	}
 	return q.parse(q.text)
+}
+
+// readPiece fills buf, or reads to the end of the body: then more is false. Only
+// io.EOF is the end; a body that was cut short is an error, at the end of a piece
+// as anywhere.
+func readPiece(body io.Reader, buf []byte) (n int, more bool, err error) {
+	for n < len(buf) {
+		k, err := body.Read(buf[n:])
+		n += k
+		if err == io.EOF { //nolint:errorlint // as Readers return it
+			return n, false, nil
+		}
+		if err != nil {
+			return n, false, cutShort(err)
+		}
+	}
+	return n, true, nil
+}
+
+func cutShort(err error) error {
+	return chdb.Errorf(chdb.CodeCannotReadAllData, "CANNOT_READ_ALL_DATA", "The request's body ended early: %s.", err)
 }
 
 func (q *request) parse(text string) (err error) {

@@ -105,9 +105,10 @@ func (s *Server) ping(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write([]byte("Ok.\n"))
 }
 
-// local refuses what a web page could send: pages of other origins, and names
+// local refuses what a web page could send: what a page's script or form sends
+// (Origin), what an image or a link of a page fetches (Sec-Fetch-Site), and names
 // that were made to resolve to this machine. The engine has no other guard
-// against a browser.
+// against a browser. What a user types into the address bar passes.
 func local(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host := r.Host
@@ -115,8 +116,9 @@ func local(next http.Handler) http.Handler {
 			host = h
 		}
 		ip := net.ParseIP(host)
-		if r.Header.Get("Origin") != "" || (host != "localhost" && (ip == nil || !ip.IsLoopback())) {
-			http.Error(w, "The embedded engine does not serve web pages: no Origin header, and a loopback Host.", http.StatusForbidden)
+		site := r.Header.Get("Sec-Fetch-Site")
+		if r.Header.Get("Origin") != "" || (site != "" && site != "none") || (host != "localhost" && (ip == nil || !ip.IsLoopback())) {
+			http.Error(w, "The embedded engine does not serve web pages: no Origin header, no Sec-Fetch-Site but none, and a loopback Host.", http.StatusForbidden)
 			return
 		}
 		next.ServeHTTP(w, r)
