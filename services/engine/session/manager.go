@@ -93,8 +93,9 @@ func (m *Manager) kill(tag string) error {
 // tagComment is the tag as a query's last words.
 func tagComment(tag string) string { return "/* " + tag + " */" }
 
-// defaults hold for every session: what the protocol's clients can read.
-const defaults = "output_format_native_write_json_as_string=1, print_pretty_type_names=0"
+// defaults hold for every session: what the protocol's clients can read, and the
+// whole text of queries in the process list, whose end is the tag.
+const defaults = "output_format_native_write_json_as_string=1, print_pretty_type_names=0, log_queries_cut_to_length=1073741824"
 
 // New opens a session. An unknown database is a *chdb.Error with code 81. The
 // caller closes it.

@@ -3,6 +3,8 @@
 package session
 
 import (
+	"encoding/hex"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -12,16 +14,21 @@ import (
 	"github.com/auditrail/auditrail/services/engine/sqltext"
 )
 
-// killInterval is how often a kill is repeated: a query that has not reached the
-// engine's process list yet is missed by the first one.
-const killInterval = 20 * time.Millisecond
+// A kill is repeated, at first after killInterval: a query that has not reached
+// the engine's process list yet is missed by the first one. Each kill looks through
+// that list, so that one which does not help becomes rare, and ends after killTime.
+const (
+	killInterval    = 20 * time.Millisecond
+	killIntervalMax = time.Second
+	killTime        = time.Minute
+)
 
 // Session is one session of the engine. It is owned by one goroutine, but for
-// Kill.
+// Kill, which another calls while the owner is in the engine.
 type Session struct {
 	conn    *chdb.Conn
 	manager *Manager
-	tag     string            // begins log_comment of every query; names the session in the process list
+	tag     string            // begins log_comment, and ends queries; names the session in the process list
 	applied map[string]string // settings in force beside the defaults
 }
 
@@ -38,9 +45,34 @@ func (s *Session) init(database string) error {
 	return s.conn.Exec("USE " + sqltext.QuoteName(database))
 }
 
-// Tagged is the statement with the session's tag as a comment behind it. A query
-// whose own SETTINGS clause has a log_comment is killed by that.
+// Tagged is the statement with the session's tag as a comment behind it: a query
+// that sets a log_comment of its own is found by that, to be killed. The statement
+// must not end with data.
 func (s *Session) Tagged(statement string) string { return statement + "\n" + tagComment(s.tag) }
+
+// Command is the text to run for a statement: tagged, unless it ends with data.
+func (s *Session) Command(query string, st sqltext.Statement) string {
+	if st.Inline || st.Kind == sqltext.KindInsert {
+		return query
+	}
+	return s.Tagged(st.Text)
+}
+
+// Retag puts the tag back in front of the log_comment, after a client's own SET.
+func (s *Session) Retag() error {
+	row, err := s.conn.Row("SELECT getSetting('" + logComment + "') AS c, startsWith(c, " + sqltext.Quote(s.tag) + "), hex(c)")
+	if err != nil {
+		return err
+	}
+	if row[len(row)-2] == "1" {
+		return nil
+	}
+	value, err := hex.DecodeString(row[len(row)-1])
+	if err != nil {
+		return err
+	}
+	return s.conn.Exec("SET " + logComment + "=" + sqltext.Quote(s.tag+" "+string(value)))
+}
 
 // Conn runs statements in the session.
 func (s *Session) Conn() *chdb.Conn { return s.conn }
@@ -108,20 +140,25 @@ func (s *Session) forget(want map[string]string) {
 	}
 }
 
-// Kill stops what runs in the session, and keeps at it until done is closed.
-// The caller closes done once the engine has returned, and starts nothing new
-// in the session before Kill has returned.
+// Kill stops what runs in the session, and keeps at it until done is closed, or
+// until it gives up with an error. The caller closes done once the engine has
+// returned, and starts nothing new in the session before Kill has returned.
 func (s *Session) Kill(done <-chan struct{}) error {
-	tick := time.NewTicker(killInterval)
-	defer tick.Stop()
-	for {
-		if err := s.manager.kill(s.tag); err != nil {
+	return repeat(done, func() error { return s.manager.kill(s.tag) })
+}
+
+// repeat calls kill until done is closed, ever more seldom, for killTime at most.
+func repeat(done <-chan struct{}, kill func() error) error {
+	end := time.Now().Add(killTime)
+	for wait := killInterval; time.Now().Before(end); wait = min(2*wait, killIntervalMax) {
+		if err := kill(); err != nil {
 			return err
 		}
 		select {
 		case <-done:
 			return nil
-		case <-tick.C:
+		case <-time.After(wait):
 		}
 	}
+	return fmt.Errorf("the query goes on %v after its kill; gave up", killTime)
 }

@@ -42,6 +42,14 @@ type Statement struct {
 	Columns string
 	// Data is where an insert's inline data begins in the query, or its length.
 	Data int
+	// Inline says of a KindCommand that Text may end with data, where a comment
+	// would be data too.
+	Inline bool
+	// Set says that it is a SET statement.
+	Set bool
+	// Extra is the clause or setting that asks for rows beside the result, WITH
+	// TOTALS or extremes, or empty.
+	Extra string
 }
 
 // Parse looks at a query. The errors are ErrMultiple and ErrOutfile.
@@ -52,13 +60,19 @@ func Parse(query string) (Statement, error) {
 		first = l.next()
 	}
 	l.pos = 0
+	s, err := parse(l, first)
+	s.Set = first.is("SET")
+	return s, err
+}
+
+func parse(l *lexer, first token) (Statement, error) {
 	switch {
 	case first.is("INSERT"):
 		return parseInsert(l)
 	case first.is("SELECT"), first.is("FROM"):
 		return parseQuery(l, KindSelect)
 	case first.is("WITH"):
-		return parseQuery(l, withKind(query))
+		return parseQuery(l, withKind(l.src))
 	case first.is("SHOW"), first.is("DESCRIBE"), first.is("DESC"), first.is("EXPLAIN"), first.is("EXISTS"), first.is("CHECK"):
 		return parseQuery(l, KindShow)
 	}
@@ -106,10 +120,16 @@ func parseQuery(l *lexer, kind Kind) (Statement, error) {
 			}
 		case end >= 0:
 			return s, ErrMultiple
+		case t.is("WITH") && l.peek().is("TOTALS"):
+			s.Extra = "WITH TOTALS"
+		case t.is("extremes") && l.turnedOn():
+			s.Extra = "extremes"
 		case t.punct('('):
 			depth++
 		case t.punct(')'):
 			depth--
+		case kind == KindCommand && t.is("FORMAT"):
+			s.Inline = s.Inline || depth == 0 // INSERT ... SELECT FROM input(...) FORMAT ...
 		case depth > 0 || kind == KindCommand:
 		case kind == KindSelect && t.is("INTO") && l.peek().is("OUTFILE"):
 			return s, ErrOutfile
@@ -132,6 +152,23 @@ func (l *lexer) formatName() (token, bool) {
 	}
 	l.pos = at
 	return token{}, false
+}
+
+// turnedOn says whether = and a value other than 0 follow a setting's name.
+func (l *lexer) turnedOn() bool {
+	at := l.pos
+	defer func() { l.pos = at }()
+	if !l.next().punct('=') {
+		return false
+	}
+	switch v := l.next(); v.kind {
+	case tokenNumber, tokenString:
+		return strings.Trim(v.text, "'") != "0" && !strings.EqualFold(strings.Trim(v.text, "'"), "false")
+	case tokenWord:
+		return !v.is("false") && !v.is("DEFAULT")
+	case tokenEnd, tokenQuoted, tokenPunct:
+	}
+	return false
 }
 
 // Quote makes a string literal of s.

@@ -53,11 +53,16 @@ func (r *result) produce(q *query, st sqltext.Statement) error {
 		return r.show(q, st)
 	case sqltext.KindCommand, sqltext.KindInsert:
 	}
-	out, err := s.Conn().Query(q.text, "Native", q.params...) // not tagged: it may end with rows
+	out, err := s.Conn().Query(s.Command(q.text, st), "Native", q.params...)
 	if err != nil {
 		return err
 	}
 	defer out.Free()
+	if st.Set {
+		if err := s.Retag(); err != nil {
+			return err
+		}
+	}
 	r.progress(out)
 	return r.send(out.Bytes())
 }
@@ -103,7 +108,7 @@ func (r *result) fetch(stream *chdb.Stream) error {
 // show runs a statement that the engine does not stream.
 func (r *result) show(q *query, st sqltext.Statement) error {
 	conn := r.c.session.Conn()
-	out, err := conn.Query(st.Text, "Native", q.params...)
+	out, err := conn.Query(r.c.session.Tagged(st.Text), "Native", q.params...)
 	if err != nil {
 		return err
 	}
@@ -113,7 +118,7 @@ func (r *result) show(q *query, st sqltext.Statement) error {
 		return err
 	}
 	// No rows: this format still has the header, and the statement changes nothing.
-	out, err = conn.Query(st.Text, "RowBinaryWithNamesAndTypes", q.params...)
+	out, err = conn.Query(r.c.session.Tagged(st.Text), "RowBinaryWithNamesAndTypes", q.params...)
 	if err != nil {
 		return err
 	}

@@ -69,7 +69,7 @@ func (s *Server) run(ctx context.Context, a *answer, q *request) error {
 	case q.st.Kind == sqltext.KindSelect:
 		return stream(a, ses, q, f)
 	}
-	out, err := ses.Conn().Query(q.st.Text, a.format, q.params...)
+	out, err := ses.Conn().Query(ses.Command(q.text, q.st), a.format, q.params...)
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func stream(a *answer, ses *session.Session, q *request, f format) error {
 		return a.begin()
 	}
 	// No rows, no pieces: the same statement, not streamed, has the header.
-	out, err := ses.Conn().Query(q.st.Text, a.format, q.params...)
+	out, err := ses.Conn().Query(ses.Command(q.text, q.st), a.format, q.params...)
 	if err != nil {
 		return err
 	}
