@@ -126,7 +126,7 @@ func (c *devCmd) serve(ctx context.Context, queryCfg query.Config, ingestCfg ing
 
 	g, running := errgroup.WithContext(ctx)
 	defer context.AfterFunc(running, o.Drain)()
-	g.Go(func() error { return ops.Serve(running, ln, mux, log) })
+	g.Go(func() error { return ops.Serve(running, ln, mux, ops.DefaultDrain, log) })
 	g.Go(func() error { return ingest.Run(running, ingestCfg, ingest.Deps{Log: log, Ops: o}) })
 	if c.DemoRate > 0 {
 		g.Go(func() error { return runDemo(running, ingestCfg.Kafka, c.DataDir, c.DemoRate, log) })

@@ -81,7 +81,7 @@ func (c *ingestCmd) Run(ctx context.Context, log *zap.Logger) error {
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	context.AfterFunc(ctx, o.Drain)
 	var g errgroup.Group
-	g.Go(func() error { return ops.Serve(serving, ln, mux, log) })
+	g.Go(func() error { return ops.Serve(serving, ln, mux, ops.DefaultDrain, log) })
 	g.Go(func() error {
 		defer stop()
 		return ingest.Run(ctx, c.Config, ingest.Deps{Log: log, Ops: o})

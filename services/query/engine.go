@@ -27,6 +27,11 @@ const (
 	// maxResult bounds a statement's result, in bytes: 200 records of the
 	// largest size, and room.
 	maxResult = 128 << 20
+	// maxAnswers bounds the answers that are being sent, in bytes: clients
+	// that read slowly must not fill the memory. A subscription may have half.
+	// Answers that wait for it keep their place, so that there are no more of
+	// them than --query-concurrency.
+	maxAnswers = 256 << 20
 )
 
 var (
@@ -43,7 +48,8 @@ var (
 type engine struct {
 	conn    driver.Conn
 	cfg     Config
-	slots   chan struct{} // one token a request that uses ClickHouse
+	places  *share // of requests that use ClickHouse
+	answers *share // bytes of answers being sent
 	metrics *metrics
 }
 
@@ -56,7 +62,7 @@ func openEngine(cfg Config, m *metrics) (*engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("clickhouse %v: %w", cfg.Store.Addr, err)
 	}
-	return &engine{conn: conn, cfg: cfg, slots: make(chan struct{}, cfg.Concurrency), metrics: m}, nil
+	return &engine{conn: conn, cfg: cfg, places: newShare(int64(cfg.Concurrency)), answers: newShare(maxAnswers), metrics: m}, nil
 }
 
 func (e *engine) close() error { return e.conn.Close() }
@@ -69,32 +75,43 @@ func (e *engine) ready(ctx context.Context) error {
 	return store.CheckSchema(ctx, e.conn)
 }
 
-// enter waits for the request's turn to use ClickHouse. The caller calls
-// leave once its statements have ended. The error is a problem that names the
-// limit, or errClientGone.
-func (e *engine) enter(ctx context.Context) (leave func(), err error) {
-	leave = func() { <-e.slots }
-	select {
-	case e.slots <- struct{}{}:
-		return leave, nil
-	default:
-	}
+// enter waits for the turn of tenant's request to use ClickHouse. The caller
+// calls leave once its statements have ended. The error is a problem that
+// names the limit, or errClientGone.
+func (e *engine) enter(ctx context.Context, tenant string) (leave func(), err error) {
+	return e.wait(ctx, e.places, tenant, 1, fmt.Sprintf("--query-concurrency %d", e.cfg.Concurrency), func(most int64) string {
+		return fmt.Sprintf("Searches running at a time are limited to %d", most)
+	})
+}
+
+// hold waits until tenant's answer of n bytes may be sent. The caller calls
+// release once it has been. Errors are as with enter.
+func (e *engine) hold(ctx context.Context, tenant string, n int64) (release func(), err error) {
+	return e.wait(ctx, e.answers, tenant, n, fmt.Sprintf("answer of %s", bytesize.Bytes(n)), func(most int64) string {
+		return fmt.Sprintf("Answers being sent at a time are limited to %s", bytesize.Bytes(most))
+	})
+}
+
+// wait takes n of s for tenant. operator says more, for the log; told says
+// what is limited, for the caller.
+func (e *engine) wait(ctx context.Context, s *share, tenant string, n int64, operator string, told func(most int64) string) (give func(), err error) {
 	e.metrics.waiting.Inc()
 	defer e.metrics.waiting.Dec()
-	timer := time.NewTimer(e.cfg.QueueWait)
-	defer timer.Stop()
-	select {
-	case e.slots <- struct{}{}:
-		return leave, nil
-	case <-ctx.Done():
-		return nil, errClientGone
-	case <-timer.C:
-		return nil, &problem.Error{
-			Kind: problem.KindUnavailable,
-			Detail: fmt.Sprintf("%d searches are running already and none ended within %s (--query-concurrency, --query-queue-wait). Try again shortly.",
-				e.cfg.Concurrency, e.cfg.QueueWait),
-			RetryAfter: retryAfter,
-		}
+	give, err = s.take(ctx, tenant, n, e.cfg.QueueWait)
+	detail := ""
+	switch {
+	case errors.Is(err, errOwnTaken):
+		detail = told(s.each) + " for one subscription, and too few of yours"
+	case errors.Is(err, errTaken):
+		detail = told(s.total) + ", and too few"
+	default:
+		return give, err
+	}
+	return nil, &problem.Error{
+		Kind:       problem.KindUnavailable,
+		Detail:     fmt.Sprintf("%s ended within %s. Try again shortly.", detail, e.cfg.QueueWait),
+		RetryAfter: retryAfter,
+		Cause:      fmt.Errorf("%s, --query-queue-wait %s: %w", operator, e.cfg.QueueWait, err),
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 )
 
 // metrics of the query service. Labels are bounded: endpoints are those of
-// the route table, codes those of engineCodes.
+// the route table, codes the reasons of engine.explain.
 type metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
@@ -37,7 +37,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "auditrail_query_requests_waiting",
-			Help: "Requests waiting for their turn to use ClickHouse (--query-concurrency).",
+			Help: "Requests waiting for their turn to use ClickHouse (--query-concurrency) or to send a large answer.",
 		}),
 		engine: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "auditrail_query_statement_seconds",

@@ -35,7 +35,7 @@ type Config struct {
 type Limits struct {
 	Timeout     time.Duration  `name:"query-timeout" help:"Longest time a statement may run in ClickHouse; then the request is refused with advice to narrow it." default:"30s"`
 	Memory      bytesize.Bytes `name:"query-memory" help:"Most memory a statement may use in ClickHouse, such as 512MiB. A request runs up to two statements at once." default:"2GiB"`
-	Concurrency int            `name:"query-concurrency" help:"Requests that may use ClickHouse at the same time; the others wait." default:"8"`
+	Concurrency int            `name:"query-concurrency" help:"Requests that may use ClickHouse at the same time, at most half of them for one subscription; the others wait." default:"8"`
 	QueueWait   time.Duration  `name:"query-queue-wait" help:"Longest time a request waits for its turn (--query-concurrency) before it is refused with 503." default:"5s"`
 }
 
@@ -46,6 +46,9 @@ const (
 	defaultConcurrency = 8
 	defaultQueueWait   = 5 * time.Second
 )
+
+// drainGrace is for sending answers at the end of the drain.
+const drainGrace = 3 * time.Second
 
 // withDefaults fills in zero limits and refuses impossible ones.
 func (c Config) withDefaults() (Config, error) {
@@ -113,6 +116,12 @@ func New(cfg Config, deps Deps) (*Service, error) {
 // "/" beside more exact patterns.
 func (s *Service) Handler() http.Handler { return s.handler }
 
+// drain is how long a request in hand may need to its end: to wait for its
+// turn, to run into the time limit, to wait with its answer, and to send it.
+func (s *Service) drain() time.Duration {
+	return 2*s.cfg.QueueWait + s.cfg.Timeout + timeoutGrace + drainGrace
+}
+
 // Close closes the connections to ClickHouse.
 func (s *Service) Close() error { return s.engine.close() }
 
@@ -140,7 +149,7 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 	mux.Handle("/", s.Handler())
 	defer context.AfterFunc(ctx, deps.Ops.Drain)()
 	deps.Log.Info("query service listens", zap.String("addr", ln.Addr().String()))
-	if err := errors.Join(ops.Serve(ctx, ln, mux, deps.Log), s.Close()); err != nil {
+	if err := errors.Join(ops.Serve(ctx, ln, mux, s.drain(), deps.Log), s.Close()); err != nil {
 		return fmt.Errorf("query: %w", err)
 	}
 	return nil

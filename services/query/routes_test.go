@@ -257,21 +257,3 @@ func TestPanicInAStatementBecomesInternal(t *testing.T) {
 		t.Error("not logged")
 	}
 }
-
-func TestTurnsAreBounded(t *testing.T) {
-	b := newBench(t, away(t), func(c *Config) { c.Concurrency, c.QueueWait = 1, time.Millisecond })
-	leave, err := b.engine.enter(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := b.do(t, &manager, "POST", searchPath, "{}")
-	if w.Code != 503 || w.Header().Get("Retry-After") == "" || !strings.Contains(w.Body.String(), "--query-concurrency") {
-		t.Errorf("got %d %s", w.Code, w.Body)
-	}
-	leave()
-	leave, err = b.engine.enter(t.Context())
-	if err != nil {
-		t.Fatalf("the place is not given back: %v", err)
-	}
-	leave()
-}

@@ -24,9 +24,12 @@ const (
 	maxQQL          = 500 // characters
 )
 
-// writeTimeout bounds how long a client may take to receive an answer: the
-// answer is held in memory for that long.
-const writeTimeout = time.Minute
+// How long a client may take to receive an answer, which is held in memory
+// until then: writeGrace, and its size at the slowest rate that we serve.
+const (
+	writeGrace   = 10 * time.Second
+	slowestWrite = 512 << 10 // bytes a second
+)
 
 // searchRequest is what POST /audit-log/admin/search asks for.
 type searchRequest struct {
@@ -52,10 +55,11 @@ func (s *Service) search(w http.ResponseWriter, r *http.Request, id identity.Ide
 	if err := req.allowed(id); err != nil {
 		return err
 	}
-	answer, err := s.runSearch(r.Context(), visibility.For(id), req)
+	answer, release, err := s.runSearch(r.Context(), id, req)
 	if err != nil {
 		return err
 	}
+	defer release()
 	return writeJSON(w, answer)
 }
 
@@ -109,13 +113,14 @@ func (req searchRequest) allowed(id identity.Identity) error {
 }
 
 // runSearch runs the page and the count side by side and returns the answer's
-// body.
-func (s *Service) runSearch(ctx context.Context, see visibility.Predicate, req searchRequest) ([]byte, error) {
-	leave, err := s.engine.enter(ctx)
+// body. The caller calls release once it has been sent.
+func (s *Service) runSearch(ctx context.Context, id identity.Identity, req searchRequest) (body []byte, release func(), err error) {
+	leave, err := s.engine.enter(ctx, id.CustomerUUID)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer leave()
+	see := visibility.For(id)
 	page := sqlgen.Page{Offset: req.pageNumber * req.pageSize, Limit: req.pageSize}
 	answer := []byte(`{"auditRecords":[`)
 	var rows int64
@@ -138,7 +143,7 @@ func (s *Service) runSearch(ctx context.Context, see visibility.Predicate, req s
 		return s.engine.query(run, "count", sqlgen.Count(see, req.filter), func(r driver.Rows) error { return r.Scan(&count) })
 	}))
 	if err := g.Wait(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	answer = append(answer, `],"totalCount":`...)
 	answer = strconv.AppendInt(answer, total(page, rows, int64(min(count, 1<<62))), 10)
@@ -146,7 +151,10 @@ func (s *Service) runSearch(ctx context.Context, see visibility.Predicate, req s
 	answer = strconv.AppendInt(answer, req.pageNumber, 10)
 	answer = append(answer, `,"pageSize":`...)
 	answer = strconv.AppendInt(answer, req.pageSize, 10)
-	return append(answer, '}'), nil
+	answer = append(answer, '}')
+	// Before the place is left: what waits here is in memory too.
+	release, err = s.engine.hold(ctx, id.CustomerUUID, int64(cap(answer)))
+	return answer, release, err
 }
 
 // total makes one story of two statements that saw the table at slightly
@@ -170,8 +178,18 @@ func writeJSON(w http.ResponseWriter, body []byte) error {
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	h.Set("Cache-Control", "no-store")
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout)) // test writers have none
+	rc := http.NewResponseController(w)
+	_ = rc.SetWriteDeadline(time.Now().Add(writeTime(len(body)))) // test writers have none
 	w.WriteHeader(http.StatusOK)
-	_, _ = w.Write(body) // a client that hung up is no error of ours
+	if _, err := w.Write(body); err != nil || rc.Flush() != nil {
+		return nil // a client that hung up, or reads too slowly, is no error of ours
+	}
+	// The deadline is the connection's: its next answer must not meet it.
+	_ = rc.SetWriteDeadline(time.Time{})
 	return nil
+}
+
+// writeTime is how long sending an answer of n bytes may take.
+func writeTime(n int) time.Duration {
+	return writeGrace + time.Duration(n)*time.Second/slowestWrite
 }

@@ -30,10 +30,12 @@ const (
 	readTimeout = 30 * time.Second
 	// idleTimeout closes kept-alive connections that nobody uses.
 	idleTimeout = 2 * time.Minute
-	// drainTimeout bounds how long Serve waits for requests in hand.
-	drainTimeout = 10 * time.Second
-	maxHeader    = 32 << 10
+	maxHeader   = 32 << 10
 )
+
+// DefaultDrain is how long Serve may wait for requests in hand where none takes
+// long, such as those of operators.
+const DefaultDrain = 10 * time.Second
 
 // Check says why a part is not ready, or nil. It must heed ctx.
 type Check func(ctx context.Context) error
@@ -146,9 +148,9 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 	return ln, nil
 }
 
-// Serve answers on ln until ctx ends, then lets requests in hand finish, 10 s
-// at most, and returns nil. It closes ln.
-func Serve(ctx context.Context, ln net.Listener, h http.Handler, log *zap.Logger) error {
+// Serve answers on ln until ctx ends, then lets requests in hand finish, for
+// drain at most, and returns nil: at once when there are none. It closes ln.
+func Serve(ctx context.Context, ln net.Listener, h http.Handler, drain time.Duration, log *zap.Logger) error {
 	srv := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: readHeaderTimeout,
@@ -164,23 +166,14 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, log *zap.Logger
 		return fmt.Errorf("serve %s: %w", ln.Addr(), err)
 	case <-ctx.Done():
 	}
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 	defer cancel()
-	if err := srv.Shutdown(drain); err != nil {
+	if err := srv.Shutdown(draining); err != nil {
 		_ = srv.Close() // the drain ran out of time; what is left is cut
 		if !errors.Is(err, context.DeadlineExceeded) {
 			return fmt.Errorf("drain %s: %w", ln.Addr(), err)
 		}
-		log.Warn("requests cut off at the end of the drain", zap.Duration("took", drainTimeout))
+		log.Warn("requests cut off at the end of the drain", zap.Duration("took", drain))
 	}
 	return nil
-}
-
-// ListenAndServe is Listen and Serve in one.
-func ListenAndServe(ctx context.Context, addr string, h http.Handler, log *zap.Logger) error {
-	ln, err := Listen(ctx, addr)
-	if err != nil {
-		return err
-	}
-	return Serve(ctx, ln, h, log)
 }

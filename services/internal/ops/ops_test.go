@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/zap/zaptest"
 )
@@ -70,7 +71,7 @@ func TestServeDrains(t *testing.T) {
 		_, _ = io.WriteString(w, "whole")
 	})
 	served := make(chan error, 1)
-	go func() { served <- Serve(ctx, ln, h, zaptest.NewLogger(t)) }()
+	go func() { served <- Serve(ctx, ln, h, time.Minute, zaptest.NewLogger(t)) }()
 	answered := make(chan string, 1)
 	go func() {
 		resp, err := http.Get("http://" + ln.Addr().String())
@@ -93,5 +94,45 @@ func TestServeDrains(t *testing.T) {
 	}
 	if _, err := Listen(t.Context(), "256.0.0.1:0"); err == nil || !strings.Contains(err.Error(), "--http-addr") {
 		t.Errorf("got %v, want what to change", err)
+	}
+}
+
+// TestServeDrainsNoLongerThanAsked serves requests that never end, and none.
+func TestServeDrainsNoLongerThanAsked(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		busy  bool
+		drain time.Duration
+	}{{"a request in hand", true, 50 * time.Millisecond}, {"none", false, time.Hour}} {
+		ctx, cancel := context.WithCancel(t.Context())
+		ln, err := Listen(ctx, "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		entered := make(chan struct{})
+		h := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			close(entered)
+			<-r.Context().Done()
+		})
+		served := make(chan error, 1)
+		go func() { served <- Serve(ctx, ln, h, c.drain, zaptest.NewLogger(t)) }()
+		if c.busy {
+			go func() {
+				if resp, err := http.Get("http://" + ln.Addr().String()); err == nil {
+					_ = resp.Body.Close()
+					t.Error("a request that was cut off got an answer")
+				}
+			}()
+			<-entered
+		}
+		cancel()
+		select {
+		case err := <-served:
+			if err != nil {
+				t.Errorf("%s: %v", c.name, err)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatalf("%s: still draining", c.name)
+		}
 	}
 }
