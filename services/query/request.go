@@ -71,7 +71,7 @@ func brokenBody(r *http.Request, err error) error {
 }
 
 // form reads the members of a request's JSON object and collects every broken
-// rule. Members that are absent or null count as not given.
+// rule. Members that are absent, null or empty text count as not given.
 type form struct {
 	members    map[string]jsontext.Value
 	violations []problem.Violation
@@ -112,7 +112,7 @@ func readForm(body []byte, allowed []string) (*form, error) {
 			f.unknown(key, allowed)
 		case seen[key]:
 			f.violate(problem.Violation{Field: key, Message: "is given more than once"})
-		case value.Kind() != 'n':
+		case value.Kind() != 'n' && string(value) != `""`:
 			f.members[key] = value.Clone()
 		}
 		seen[key] = true

@@ -46,7 +46,7 @@ func TestParseSearchAccepts(t *testing.T) {
 		{`{"pageNumber":"100","pageSize":"1"}`, searchRequest{pageNumber: 100, pageSize: 1}},
 		{`{"pageNumber":5.0,"pageSize":2e1}`, searchRequest{pageNumber: 5, pageSize: 20}},
 		{`{"pageNumber":null,"pageSize":null,"qql":null,"startDate":null,"endDate":null,"customerUuid":null,"userUuid":null}`, searchRequest{pageSize: 10}},
-		{`{"qql":""}`, searchRequest{pageSize: 10}},
+		{`{"pageNumber":"","pageSize":"","qql":"","startDate":"","endDate":"","customerUuid":"","userUuid":""}`, searchRequest{pageSize: 10}},
 		{`{"qql":"  "}`, searchRequest{pageSize: 10}},
 		{`{"startDate":1650444199730}`, searchRequest{pageSize: 10, filter: sqlgen.Filter{Start: ptr[int64](1650444199730)}}},
 		{`{"endDate":"1650444199730"}`, searchRequest{pageSize: 10, filter: sqlgen.Filter{End: ptr[int64](1650444199730)}}},
@@ -86,7 +86,7 @@ func TestParseSearchRefuses(t *testing.T) {
 		`{"pageNumber":1.5}`:              "400 pageNumber",
 		`{"pageNumber":true}`:             "400 pageNumber",
 		`{"pageNumber":[1]}`:              "400 pageNumber",
-		`{"pageNumber":""}`:               "400 pageNumber",
+		`{"pageNumber":" "}`:              "400 pageNumber",
 		`{"pageNumber":" 1"}`:             "400 pageNumber",
 		`{"pageNumber":"+1"}`:             "400 pageNumber",
 		`{"pageNumber":"0x1"}`:            "400 pageNumber",
@@ -105,14 +105,13 @@ func TestParseSearchRefuses(t *testing.T) {
 		`{"qql":"` + long + `"}`:                         "400 qql",
 		`{"qql":"` + long[2:] + `"}`:                     "501",
 		`{"qql":" action:Add "}`:                         "501",
-		`{"customerUuid":""}`:                            "400 customerUuid",
 		`{"customerUuid":7}`:                             "400 customerUuid",
 		`{"userUuid":"` + strings.Repeat("x", 65) + `"}`: "400 userUuid",
 		`{"pagesize":5}`:                                 "400 pagesize",
 		`{"x":1,"y":{"z":[]}}`:                           "400 x y",
 		`{"pageSize":5,"pageSize":6}`:                    "400 pageSize",
 		`{"pageSize":null,"page\u0053ize":6}`:            "400 pageSize",
-		`{"pageSize":0,"pageNumber":-1,"u":1,"qql":"a","startDate":1,"endDate":"x","customerUuid":"","userUuid":1}`: "400 u pageNumber pageSize startDate endDate customerUuid userUuid",
+		`{"pageSize":0,"pageNumber":-1,"u":1,"qql":"a","startDate":1,"endDate":"x","customerUuid":0,"userUuid":1}`: "400 u pageNumber pageSize startDate endDate customerUuid userUuid",
 	} {
 		_, err := parseSearch([]byte(body))
 		if got := told(err); got != want {
