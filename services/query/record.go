@@ -12,10 +12,6 @@ import (
 	"github.com/auditrail/auditrail/services/internal/field"
 )
 
-// sampleFields is how many of field.Fields, from the first, every record
-// shows even when empty: those of the seeds' sample.
-const sampleFields = 18
-
 // record reads rows made by sqlgen.Rows and writes them as JSON. It is reused
 // from row to row. Owned by one goroutine.
 type record struct {
@@ -44,8 +40,8 @@ func newRecord() *record {
 // scan reads the current row.
 func (r *record) scan(rows driver.Rows) error { return rows.Scan(r.dest...) }
 
-// appendJSON appends the row as a JSON object: the sample's fields always,
-// later ones only when they are not empty.
+// appendJSON appends the row as a JSON object: some fields always, the others
+// only when they are not empty.
 func (r *record) appendJSON(b []byte) []byte {
 	b = append(b, '{')
 	for i, f := range field.Fields {
@@ -58,7 +54,7 @@ func (r *record) appendJSON(b []byte) []byte {
 		b = append(b, '"', ':')
 		var empty bool
 		b, empty = appendValue(b, f.Type, r.dest[i])
-		if empty && i >= sampleFields {
+		if empty && !f.Always {
 			b = b[:start]
 		}
 	}

@@ -110,9 +110,8 @@ func checkText(claim, value string, least, most int) error {
 
 type contextKey struct{}
 
-// NewContext returns ctx carrying id. Middleware does it for requests; tests
-// and background work that acts for a user may do it themselves.
-func NewContext(ctx context.Context, id Identity) context.Context {
+// newContext returns ctx carrying id.
+func newContext(ctx context.Context, id Identity) context.Context {
 	return context.WithValue(ctx, contextKey{}, id)
 }
 

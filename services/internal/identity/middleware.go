@@ -37,7 +37,7 @@ func Middleware(v *Verifier, logger *zap.Logger) func(http.Handler) http.Handler
 				problem.Write(w, r, sampled, refusal(err))
 				return
 			}
-			next.ServeHTTP(w, r.WithContext(NewContext(r.Context(), id)))
+			next.ServeHTTP(w, r.WithContext(newContext(r.Context(), id)))
 		})
 	}
 }
@@ -70,7 +70,8 @@ func refusal(err error) error {
 			Cause:      err,
 		}
 	}
-	if _, ok := errors.AsType[*oidc.TokenExpiredError](err); ok {
+	// A token without an expiry is told so too; only one with can have expired.
+	if e, ok := errors.AsType[*oidc.TokenExpiredError](err); ok && !e.Expiry.IsZero() {
 		return challenge("the token has expired")
 	}
 	return challenge("the token is not accepted")
