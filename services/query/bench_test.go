@@ -3,8 +3,8 @@ package query
 import (
 	"testing"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/auditrail/auditrail/services/internal/identity"
 	"github.com/auditrail/auditrail/services/internal/sqlgen"
@@ -20,16 +20,15 @@ func BenchmarkSearch(b *testing.B) {
 	for name, c := range map[string]struct {
 		id   identity.Identity
 		body string
-		page sqlgen.Page
 	}{
-		"newest10":   {manager, "{}", sqlgen.Page{Limit: 10}},
-		"newest100":  {manager, `{"pageSize":100}`, sqlgen.Page{Limit: 100}},
-		"offset20k":  {manager, `{"pageSize":200,"pageNumber":100}`, sqlgen.Page{Limit: 200, Offset: 20000}},
-		"own100":     {scanner, `{"pageSize":100}`, sqlgen.Page{Limit: 100}},
-		"own10dated": {scanner, `{"startDate":1782000000000}`, sqlgen.Page{Limit: 10}},
+		"newest10":   {manager, "{}"},
+		"newest100":  {manager, `{"pageSize":100}`},
+		"offset20k":  {manager, `{"pageSize":200,"pageNumber":100}`},
+		"own100":     {scanner, `{"pageSize":100}`},
+		"own10dated": {scanner, `{"startDate":1782000000000}`},
 	} {
+		s := newBench(b, db.cfg, nil)
 		b.Run(name+"/endpoint", func(b *testing.B) {
-			s := newBench(b, db.cfg, nil)
 			token := s.token(b, c.id)
 			for b.Loop() {
 				if w := s.do(b, nil, "POST", searchPath, c.body, "Authorization", "Bearer "+token); w.Code != 200 {
@@ -38,36 +37,22 @@ func BenchmarkSearch(b *testing.B) {
 			}
 		})
 		b.Run(name+"/engine", func(b *testing.B) {
-			var f sqlgen.Filter
-			if name == "own10dated" {
-				f.Start = ptr[int64](1782000000000)
+			req, err := parseSearch([]byte(c.body))
+			if err != nil {
+				b.Fatal(err)
 			}
-			see := visibility.For(c.id)
+			see, page := visibility.For(c.id), sqlgen.Page{Offset: req.pageNumber * req.pageSize, Limit: req.pageSize}
 			rec := newRecord()
-			run := func(s sqlgen.Statement, scan func(driver.Rows) error) {
-				ctx := clickhouse.Context(b.Context(), clickhouse.WithParameters(s.Params()))
-				rows, err := db.conn.Query(ctx, s.SQL())
-				if err != nil {
-					b.Fatal(err)
-				}
-				for rows.Next() {
-					if err := scan(rows); err != nil {
-						b.Fatal(err)
-					}
-				}
-				if err := rows.Close(); err != nil {
-					b.Fatal(err)
-				}
-			}
 			for b.Loop() {
-				done := make(chan bool)
-				go func() {
-					var n uint64
-					run(sqlgen.Count(see, f), func(r driver.Rows) error { return r.Scan(&n) })
-					close(done)
-				}()
-				run(sqlgen.Rows(see, f, c.page), rec.scan)
-				<-done
+				var n uint64
+				var g errgroup.Group
+				g.Go(func() error { // the endpoint's connections and settings
+					return s.engine.stream(b.Context(), sqlgen.Count(see, req.filter), func(r driver.Rows) error { return r.Scan(&n) })
+				})
+				g.Go(func() error { return s.engine.stream(b.Context(), sqlgen.Rows(see, req.filter, page), rec.scan) })
+				if err := g.Wait(); err != nil {
+					b.Fatal(err)
+				}
 			}
 		})
 	}
