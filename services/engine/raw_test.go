@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/ClickHouse/ch-go/proto"
+	"github.com/ClickHouse/clickhouse-go/v2"
 
 	"github.com/auditrail/auditrail/services/internal/testenv"
 )
@@ -94,7 +96,7 @@ func (c *rawConn) untilEnd() error {
 		case proto.ServerCodeProfile:
 			var p proto.Profile
 			err = p.DecodeAware(c.r, rawVersion)
-		case proto.ServerCodeData:
+		case proto.ServerCodeData, proto.ServerProfileEvents:
 			if _, err := c.r.Str(); err != nil {
 				return err
 			}
@@ -106,6 +108,106 @@ func (c *rawConn) untilEnd() error {
 		}
 		if err != nil {
 			return err
+		}
+	}
+}
+
+// block reads one packet with a block and wants it to be of this kind.
+func (c *rawConn) block(want proto.ServerCode) {
+	c.t.Helper()
+	p, err := c.r.UVarInt()
+	if err == nil && proto.ServerCode(p) == proto.ServerCodeException {
+		var e proto.Exception
+		err = e.DecodeAware(c.r, rawVersion)
+		c.t.Errorf("%s", e.Message)
+	}
+	if err != nil || proto.ServerCode(p) != want {
+		c.t.Fatalf("packet %d, %v, want %d", p, err, want)
+	}
+	if _, err := c.r.Str(); err != nil {
+		c.t.Fatal(err)
+	}
+	var block proto.Block
+	var result proto.Results
+	if err := block.DecodeBlock(c.r, rawVersion, result.Auto()); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// TestInsertBlocksAreAnswered: clients such as Python's clickhouse-driver wait
+// for a ProfileEvents packet after each block, the empty one included, before
+// they send the next.
+func TestInsertBlocksAreAnswered(t *testing.T) {
+	t.Parallel()
+	c := dialRaw(t, testenv.ClickHouse(t))
+	c.query("INSERT INTO FUNCTION null('a UInt8') VALUES")
+	c.block(proto.ServerCodeData)
+	for range 3 {
+		c.send([]byte{2, 0, 1, 0, 2, 0xff, 0xff, 0xff, 0xff, 0, 1, 1, 1, 'a', 5, 'U', 'I', 'n', 't', '8', 0, 7})
+		c.block(proto.ServerProfileEvents)
+	}
+	c.send(emptyData)
+	c.block(proto.ServerProfileEvents)
+	if err := c.untilEnd(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestExtraRowsAreRefused: totals and extremes would be missing without a word.
+func TestExtraRowsAreRefused(t *testing.T) {
+	t.Parallel()
+	conn := open(t)
+	for _, query := range []string{
+		"SELECT number % 2 AS k, count() FROM numbers(10) GROUP BY k WITH TOTALS",
+		"SELECT * FROM (SELECT number % 2 AS k, count() FROM numbers(10) GROUP BY k with totals)",
+		"SELECT 1 SETTINGS extremes = 1",
+		"SET extremes = 1",
+		"SET max_threads = 2, extremes = true",
+	} {
+		if err := conn.Exec(t.Context(), query); code(err) != 48 || !strings.Contains(err.Error(), "is not supported by the embedded engine") {
+			t.Errorf("%s: %v, want code 48", query, err)
+		}
+	}
+	ctx := clickhouse.Context(t.Context(), clickhouse.WithSettings(clickhouse.Settings{"extremes": 1}))
+	if err := conn.Exec(ctx, "SELECT 1"); code(err) != 48 {
+		t.Errorf("setting: %v, want code 48", err)
+	}
+	for _, query := range []string{"SELECT 1 SETTINGS extremes = 0", "SELECT 1 AS extremes, 2 AS totals WHERE extremes != 2", "SET extremes = 0"} {
+		if err := conn.Exec(t.Context(), query); err != nil {
+			t.Errorf("%s: %v", query, err)
+		}
+	}
+}
+
+// TestQueryEntriesAreBounded: what is too much is refused, not cut off.
+func TestQueryEntriesAreBounded(t *testing.T) {
+	t.Parallel()
+	e := testenv.ClickHouse(t)
+	head := func() *proto.Buffer {
+		var b proto.Buffer
+		b.PutUVarInt(uint64(proto.ClientCodeQuery))
+		b.PutString("") // query id
+		b.PutByte(0)    // no client info
+		return &b
+	}
+	many := head()
+	for range 100_001 {
+		many.PutString("x")
+		many.PutUVarInt(0)
+		many.PutString("")
+	}
+	large := head()
+	value := strings.Repeat("x", 100<<20)
+	for range 2 {
+		large.PutString("x")
+		large.PutUVarInt(0)
+		large.PutString(value)
+	}
+	for name, b := range map[string][]byte{"entries": many.Buf, "bytes": large.Buf} {
+		c := dialRaw(t, e)
+		go func() { _, _ = c.nc.Write(b) }() // the server stops reading
+		if err := c.untilEnd(); err == nil || !strings.Contains(err.Error(), "TOO_LARGE") {
+			t.Errorf("%s: %v, want TOO_LARGE", name, err)
 		}
 	}
 }

@@ -247,3 +247,16 @@ func FuzzParseType(f *testing.F) {
 		}
 	})
 }
+
+// TestLongTypesAreNotKept: names of a megabyte must not fill the memory.
+func TestLongTypesAreNotKept(t *testing.T) {
+	name := "Enum8('" + strings.Repeat("x", maxCachedName) + "' = 1)"
+	if err := CheckType(name); err != nil {
+		t.Fatal(err)
+	}
+	typeCache.Lock()
+	defer typeCache.Unlock()
+	if typeCache.m[name] != nil {
+		t.Error("a long name is in the cache")
+	}
+}

@@ -56,7 +56,12 @@ var aliases = map[string]string{
 	"MultiPolygon":    "Array(Polygon)",
 }
 
-const maxCachedTypes = 10_000 // type names come from the wire too
+// Type names come from the wire too: what is kept of them is bounded in number
+// and in size. Longer ones, such as large Enums, are parsed each time.
+const (
+	maxCachedTypes = 10_000
+	maxCachedName  = 1 << 10
+)
 
 var typeCache = struct {
 	sync.Mutex
@@ -66,6 +71,9 @@ var typeCache = struct {
 // parseType parses a type name as ClickHouse prints it. The error is an
 // *UnsupportedTypeError with the innermost name at fault.
 func parseType(name string) (*dataType, error) {
+	if len(name) > maxCachedName {
+		return parseNested(name, 0)
+	}
 	typeCache.Lock()
 	t := typeCache.m[name]
 	typeCache.Unlock()

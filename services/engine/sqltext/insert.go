@@ -20,7 +20,7 @@ func parseInsert(l *lexer) (Statement, error) {
 	target := l.peek().start
 	if l.peek().is("FUNCTION") {
 		l.next()
-		l.next() // its name
+		target = l.next().start // DESCRIBE takes no FUNCTION
 		l.group('(', ')')
 	} else {
 		l.tableName()

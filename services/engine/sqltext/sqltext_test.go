@@ -25,7 +25,7 @@ func TestParse(t *testing.T) {
 		{"INSERT INTO db.`t x` (a, `b`) FORMAT Native", Statement{Kind: KindInsert, Text: "INSERT INTO db.`t x` (a, `b`) ", Format: "Native", Target: "db.`t x`", Columns: "a, `b`", Data: 43}},
 		{"INSERT INTO t VALUES", Statement{Kind: KindInsert, Text: "INSERT INTO t ", Format: "Values", Target: "t", Data: 20}},
 		{"INSERT INTO t SETTINGS x = 'VALUES' VALUES (1)", Statement{Kind: KindInsert, Text: "INSERT INTO t SETTINGS x = 'VALUES' ", Format: "Values", Target: "t", Data: 42}},
-		{"INSERT INTO TABLE FUNCTION null('a String') ", Statement{Kind: KindInsert, Text: "INSERT INTO TABLE FUNCTION null('a String') ", Target: "FUNCTION null('a String')"}},
+		{"INSERT INTO TABLE FUNCTION null('a String') ", Statement{Kind: KindInsert, Text: "INSERT INTO TABLE FUNCTION null('a String') ", Target: "null('a String')"}},
 		{"INSERT INTO {t:Identifier} (* EXCEPT (a))", Statement{Kind: KindInsert, Text: "INSERT INTO {t:Identifier} (* EXCEPT (a))", Target: "{t:Identifier}", Columns: "* EXCEPT (a)"}},
 		{"INSERT INTO t (SELECT 1)", Statement{Kind: KindCommand, Text: "INSERT INTO t (SELECT 1)"}},
 		{"INSERT INTO t (a) SELECT 1", Statement{Kind: KindCommand, Text: "INSERT INTO t (a) SELECT 1"}},

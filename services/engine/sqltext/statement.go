@@ -36,7 +36,7 @@ type Statement struct {
 	Text string
 	// Format is the name in the FORMAT clause, or empty. "Values" for VALUES.
 	Format string
-	// Target is an insert's table, or its FUNCTION f(...), as DESCRIBE TABLE takes it.
+	// Target is an insert's table, or its function f(...), as DESCRIBE TABLE takes it.
 	Target string
 	// Columns is the text of an insert's column list, without parentheses; empty without one.
 	Columns string

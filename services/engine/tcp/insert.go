@@ -39,7 +39,7 @@ func (c *conn) insert(q *query, st sqltext.Statement) error {
 		engine.Cancel()
 		return err
 	}
-	end, err := c.feed(engine, q.compress)
+	end, err := c.feed(engine, q)
 	if c.frames != nil {
 		c.frames.Shrink()
 	}
@@ -72,7 +72,7 @@ const (
 )
 
 // feed passes blocks on until the empty one. The error is the connection's.
-func (c *conn) feed(engine *chdb.Insert, compressed bool) (insertEnd, error) {
+func (c *conn) feed(engine *chdb.Insert, q *query) (insertEnd, error) {
 	to := &appender{engine: engine}
 	out := bufio.NewWriterSize(to, bufferSize)
 	end := insertComplete
@@ -97,7 +97,7 @@ func (c *conn) feed(engine *chdb.Insert, compressed bool) (insertEnd, error) {
 		default:
 			return end, unexpected(p, "in an insert")
 		}
-		size, err := c.readBlock(out, compressed)
+		size, err := c.readBlock(out, q.compress)
 		if err != nil {
 			var t *native.UnsupportedTypeError
 			if errors.As(err, &t) {
@@ -108,12 +108,20 @@ func (c *conn) feed(engine *chdb.Insert, compressed bool) (insertEnd, error) {
 		if err := out.Flush(); err != nil {
 			return end, err
 		}
+		if end != insertRefused && to.err == nil && q.initial && c.rev >= revInsertEvents {
+			// Some clients wait for this after each block, the empty one included.
+			c.out.profileEvents(c.framing())
+			if err := c.out.Flush(); err != nil {
+				return end, err
+			}
+		}
 		if to.err != nil && end != insertRefused {
 			end = insertRefused
 			_, _, err := engine.Done() // has the engine's own words
 			if err == nil {
 				err = to.err
 			}
+			c.inserting.Store(false) // Shutdown need not wait for what is thrown away
 			if err := c.fail(err); err != nil {
 				return end, err
 			}

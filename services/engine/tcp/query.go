@@ -18,6 +18,7 @@ type query struct {
 	settings []session.Setting
 	params   []chdb.Param
 	compress bool // blocks travel in compressed frames, both ways
+	initial  bool // it comes from a client, not from another server
 }
 
 // query reads a query, runs it, and answers. The error ends the connection.
@@ -36,6 +37,9 @@ func (c *conn) query() error {
 	st, err := sqltext.Parse(q.text)
 	if err != nil {
 		return c.fail(chdb.Errorf(chdb.CodeSyntaxError, "SYNTAX_ERROR", "%s.", err))
+	}
+	if err := c.refuseExtra(q, st); err != nil {
+		return c.fail(err)
 	}
 	if err := c.session.Apply(q.settings); err != nil {
 		return c.fail(err)
@@ -64,17 +68,26 @@ func (c *conn) readQuery() (*query, error) {
 	in := &c.in
 	q := &query{}
 	in.short() // query id: the engine makes its own
-	c.skipClientInfo()
+	q.initial = c.skipClientInfo()
 	if c.rev < revStringSetting {
 		return nil, chdb.Errorf(chdb.CodeNotImplemented, "NOT_IMPLEMENTED", "The client is too old: protocol revision %d, %d at least.", c.rev, revStringSetting)
 	}
-	for range maxEntries {
-		name := in.short()
+	left := uint64(maxQuery)
+	text := func(limit uint64) string {
+		s := in.text(min(limit, left))
+		left -= uint64(len(s))
+		return s
+	}
+	for n := 0; ; n++ {
+		name := text(maxShortText)
 		if name == "" {
 			break
 		}
+		if n == maxEntries {
+			return nil, tooMany("settings")
+		}
 		flags := in.uvarint()
-		value := in.text(maxQueryText)
+		value := text(maxQueryText)
 		if flags&settingCustom != 0 {
 			value = undump(value)
 		}
@@ -85,18 +98,40 @@ func (c *conn) readQuery() (*query, error) {
 	}
 	in.uvarint() // stage: always to the end
 	q.compress = in.uvarint() != 0
-	q.text = in.text(maxQueryText)
+	q.text = text(maxQueryText)
 	if c.rev >= revParameters {
-		for range maxEntries {
-			name := in.short()
+		for n := 0; ; n++ {
+			name := text(maxShortText)
 			if name == "" {
 				break
 			}
+			if n == maxEntries {
+				return nil, tooMany("parameters")
+			}
 			in.uvarint()
-			q.params = append(q.params, chdb.Param{Name: name, Value: undump(in.text(maxQueryText))})
+			q.params = append(q.params, chdb.Param{Name: name, Value: undump(text(maxQueryText))})
 		}
 	}
 	return q, in.err
+}
+
+func tooMany(what string) error {
+	return chdb.Errorf(chdb.CodeTooLarge, "TOO_LARGE_ARRAY_SIZE", "A query with more than %d %s.", maxEntries, what)
+}
+
+// refuseExtra refuses what asks for rows beside the result: the engine does not
+// hand them out, and a client would miss them without a word.
+func (c *conn) refuseExtra(q *query, st sqltext.Statement) error {
+	extra := st.Extra
+	for _, s := range q.settings {
+		if s.Name == "extremes" && s.Value != "0" && s.Value != "false" && s.Value != "" {
+			extra = s.Name
+		}
+	}
+	if extra == "" {
+		return nil
+	}
+	return chdb.Errorf(chdb.CodeNotImplemented, "NOT_IMPLEMENTED", "%s is not supported by the embedded engine's native protocol.", extra)
 }
 
 const (
@@ -104,10 +139,13 @@ const (
 	settingCustom    = 2
 )
 
-func (c *conn) skipClientInfo() {
+// skipClientInfo reads what the client says of itself, and tells whether the
+// query is its own rather than another server's.
+func (c *conn) skipClientInfo() (initial bool) {
 	in := &c.in
-	if in.byte() == 0 { // no query kind, no info
-		return
+	kind := in.byte()
+	if kind == 0 { // none, and no info
+		return true
 	}
 	for range 3 { // initial user, query id, address
 		in.short()
@@ -141,7 +179,10 @@ func (c *conn) skipClientInfo() {
 			in.uvarint()
 		}
 	}
+	return kind == queryInitial
 }
+
+const queryInitial = 1
 
 // readExternal reads the tables that may come with a query, up to the empty
 // block that ends them, and says whether there were any.

@@ -11,6 +11,7 @@ import (
 	"io"
 
 	"github.com/auditrail/auditrail/services/engine/chdb"
+	"github.com/auditrail/auditrail/services/engine/native"
 )
 
 // Packets of the client.
@@ -31,6 +32,8 @@ const (
 	serverPong        = 4
 	serverEndOfStream = 5
 	serverProfileInfo = 6
+
+	serverProfileEvents = 14
 )
 
 // Protocol revisions from which on a field is there.
@@ -47,6 +50,7 @@ const (
 	revStartTime     = 54449
 	revReplicas      = 54453
 	revCustomByte    = 54454
+	revInsertEvents  = 54456
 	revAddendum      = 54458
 	revParameters    = 54459
 	revQueryTime     = 54460
@@ -60,6 +64,7 @@ const (
 	maxShortText = 1 << 20   // names, settings, addresses
 	maxQueryText = 128 << 20 // a query with a long IN list or inline rows, a parameter's value
 	maxEntries   = 100_000   // settings or parameters of a query
+	maxQuery     = 192 << 20 // a query's text, settings and parameters together
 )
 
 // bufferSize is that of each direction of a connection.
@@ -142,6 +147,19 @@ func (w writer) bool(v bool) {
 		b = 1
 	}
 	_ = w.WriteByte(b)
+}
+
+// profileEvents writes a block of no events, never compressed.
+func (w writer) profileEvents(f native.Framing) {
+	w.uvarint(serverProfileEvents)
+	w.text("")
+	_, _ = w.Write(native.AppendHeader(nil, eventColumns, f))
+}
+
+// eventColumns are those of a server of revision.
+var eventColumns = []native.Column{
+	{Name: "host_name", Type: "String"}, {Name: "current_time", Type: "DateTime"}, {Name: "thread_id", Type: "UInt64"},
+	{Name: "type", Type: "Enum8('increment' = 1, 'gauge' = 2)"}, {Name: "name", Type: "String"}, {Name: "value", Type: "Int64"},
 }
 
 // exception writes err, as ClickHouse's own servers word it.
