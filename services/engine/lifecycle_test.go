@@ -30,7 +30,7 @@ func TestRunRefuses(t *testing.T) {
 		"http on the net": {func(c *engine.Config) { c.HTTPAddr = "10.0.0.1:8123" }, "run a ClickHouse server"},
 		"no port":         {func(c *engine.Config) { c.Addr = "127.0.0.1" }, "--clickhouse-addr 127.0.0.1: "},
 		"port taken":      {func(c *engine.Config) { c.Addr = e.Addr }, "stop what uses the port, or set another one"},
-		"folder taken":    {func(c *engine.Config) { c.DataDir = e.DataDir() }, "another engine (process "},
+		"folder taken":    {func(c *engine.Config) { c.DataDir = e.DataDir() }, "another process ("},
 		"folder a file":   {func(c *engine.Config) { c.DataDir = file }, "--data-dir: "},
 		"no library":      {func(c *engine.Config) { c.Library = "/no/such/library.so" }, "engine library: "},
 		"not a library":   {func(c *engine.Config) { c.Library = file }, "load "},

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -21,13 +22,14 @@ import (
 	"github.com/auditrail/auditrail/services/engine/session"
 	"github.com/auditrail/auditrail/services/engine/tcp"
 	"github.com/auditrail/auditrail/services/engine/web"
+	"github.com/auditrail/auditrail/services/internal/filelock"
 )
 
 // drainTimeout bounds how long running inserts hold up the end: longer than a
 // large insert takes, shorter than supervisors wait before they kill.
 const drainTimeout = 10 * time.Second
 
-func run(ctx context.Context, cfg Config, deps Deps) error {
+func run(ctx context.Context, cfg Config, deps Deps) (err error) {
 	if err := errors.Join(loopback("--clickhouse-addr", cfg.Addr), loopback("--clickhouse-http-addr", cfg.HTTPAddr)); err != nil {
 		return err
 	}
@@ -45,11 +47,17 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 	if err != nil {
 		return err
 	}
-	dir, unlock, err := openDataDir(cfg.DataDir)
+	dir, lock, err := openDataDir(cfg.DataDir)
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer func() {
+		if errors.Is(err, errStuck) {
+			held.Store(lock) // the engine lives, and so does its lock
+			return
+		}
+		lock.Release()
+	}()
 	native, err := listen(ctx, "--clickhouse-addr", cfg.Addr)
 	if err != nil {
 		return err
@@ -73,16 +81,21 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 	if errors.Is(err, errStuck) {
 		// Closing the engine would wait for the query; the process's end does not.
 		deps.Log.Error("engine left running", zap.Error(err))
-		return nil
+		return err
 	}
 	sessions.Close()
 	return err
 }
 
 // errStuck: a query did not react to its kill.
-var errStuck = errors.New("a killed query goes on")
+var errStuck = errors.New("a killed query goes on; the engine ends with the process")
 
-// serve runs both servers until ctx is done or one of them fails.
+// held keeps the lock of an engine that could not be stopped: a lock that nobody
+// refers to is released by the garbage collector.
+var held atomic.Pointer[filelock.Lock]
+
+// serve runs both servers until ctx is done or one of them fails. The error is
+// errStuck, whatever else it is, when a session is still in use.
 func serve(ctx context.Context, cfg Config, deps Deps, sessions *session.Manager, dir string, native, http net.Listener) error {
 	login := access.Login{User: cfg.User, Password: cfg.Password}
 	if login.User == "" {
@@ -94,6 +107,7 @@ func serve(ctx context.Context, cfg Config, deps Deps, sessions *session.Manager
 	if err != nil {
 		return err
 	}
+	var stuck atomic.Bool
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return tcpServer.Serve(native) })
 	var httpAddr net.Addr
@@ -106,8 +120,9 @@ func serve(ctx context.Context, cfg Config, deps Deps, sessions *session.Manager
 		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 		defer cancel()
 		var both errgroup.Group
-		stuck := func(ended bool) error {
+		report := func(ended bool) error {
 			if !ended {
+				stuck.Store(true)
 				return errStuck
 			}
 			return nil
@@ -115,15 +130,20 @@ func serve(ctx context.Context, cfg Config, deps Deps, sessions *session.Manager
 		both.Go(func() error {
 			tcpServer.StartDrain()
 			_ = native.Close()
-			return stuck(tcpServer.Shutdown(drain))
+			return report(tcpServer.Shutdown(drain))
 		})
-		both.Go(func() error { return stuck(webServer.Shutdown(drain)) })
+		both.Go(func() error { return report(webServer.Shutdown(drain)) })
 		return both.Wait()
 	})
 	if deps.Ready != nil {
 		deps.Ready(native.Addr(), httpAddr)
 	}
-	return group.Wait()
+	// The group tells its first error alone, which may be the reason for the end.
+	err = group.Wait()
+	if stuck.Load() && !errors.Is(err, errStuck) {
+		err = errors.Join(err, errStuck)
+	}
+	return err
 }
 
 func fetch(ctx context.Context, cfg Config) (string, error) {

@@ -12,6 +12,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
+
+	"github.com/auditrail/auditrail/services/internal/filelock"
 )
 
 // Options say where the library is and where to put it.
@@ -26,8 +29,9 @@ type Options struct {
 }
 
 // Ensure returns the path of the library, fetching it when it is missing. Once
-// it is there, that takes two stats: it is verified when it is fetched, not at
-// every start. Several processes may call it at once; one fetches.
+// it is there, that takes a look at three files: it is verified when it is
+// fetched, not at every start. From then on it is trusted as far as nobody but
+// the user and root can change it. Several processes may call it at once; one fetches.
 func Ensure(ctx context.Context, o Options) (string, error) {
 	if o.Library != "" {
 		if _, err := os.Stat(o.Library); err != nil {
@@ -87,8 +91,23 @@ func (s store) ready() bool {
 	if err != nil || string(stamp) != s.stamp() {
 		return false
 	}
+	for _, path := range []string{s.home(), filepath.Join(s.home(), stampName), s.library()} {
+		if !ours(path) {
+			return false
+		}
+	}
 	info, err := os.Stat(s.library())
 	return err == nil && (info.Size() == s.pin.size || !s.pin.pinned() && info.Size() > 0)
+}
+
+// ours says whether only the user and root can write to path.
+func ours(path string) bool {
+	info, err := os.Lstat(path)
+	if err != nil || info.Mode()&os.ModeSymlink != 0 || info.Mode().Perm()&0o022 != 0 {
+		return false
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && (st.Uid == 0 || int(st.Uid) == os.Getuid())
 }
 
 // workPrefix begins the name of a folder that a fetch works in.
@@ -98,11 +117,15 @@ func (s store) fetch(ctx context.Context, progress *os.File) (err error) {
 	if err := os.MkdirAll(s.dir, 0o755); err != nil { //nolint:gosec // a cache of public files
 		return fmt.Errorf("engine cache: %w; set AUDITRAIL_ENGINE_CACHE to a folder that can be written", err)
 	}
-	unlock, err := lock(ctx, filepath.Join(s.dir, "fetch.lock"), progress)
+	lock, err := filelock.Wait(ctx, filepath.Join(s.dir, "fetch.lock"), func() {
+		if progress != nil {
+			_, _ = fmt.Fprintln(progress, "another process fetches the ClickHouse engine; waiting for it")
+		}
+	})
 	if err != nil {
 		return fmt.Errorf("engine cache: %w", err)
 	}
-	defer unlock()
+	defer lock.Release()
 	if s.ready() { // another process was first
 		return nil
 	}

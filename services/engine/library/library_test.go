@@ -256,3 +256,23 @@ func TestPlatforms(t *testing.T) {
 		}
 	}
 }
+
+// TestReadyTrustsNoFileThatOthersCanWrite: it is loaded into the process.
+func TestReadyTrustsNoFileThatOthersCanWrite(t *testing.T) {
+	fakeNPM(t, `case "$*" in *--ignore-scripts*) ;; *) exit 1 ;; esac
+`+copies(archive(t, "package/libchdb.so", content)))
+	s := store{dir: t.TempDir(), pin: testPin()}
+	for _, path := range []string{s.home(), filepath.Join(s.home(), stampName), s.library()} {
+		if err := s.fetch(t.Context(), nil); err != nil || !s.ready() {
+			t.Fatalf("fetch: %v, ready %v", err, s.ready())
+		}
+		for _, mode := range []os.FileMode{0o775, 0o757} {
+			if err := os.Chmod(path, mode); err != nil {
+				t.Fatal(err)
+			}
+			if s.ready() {
+				t.Errorf("%s with mode %v is trusted", path, mode)
+			}
+		}
+	}
+}

@@ -31,7 +31,7 @@ func (p pin) download(ctx context.Context, dir string) (string, error) {
 		return "", errors.New("npm is not installed; it comes with Node.js")
 	}
 	cmd := exec.CommandContext(ctx, npm, "pack", p.pkg(), //nolint:gosec // arguments are constants
-		"--pack-destination", dir, "--cache", filepath.Join(dir, "npm"), "--no-update-notifier", "--no-fund", "--no-audit")
+		"--pack-destination", dir, "--cache", filepath.Join(dir, "npm"), "--ignore-scripts", "--no-update-notifier", "--no-fund", "--no-audit")
 	cmd.Dir = dir // away from a package.json or .npmrc of the current folder
 	cmd.WaitDelay = npmGrace
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }

@@ -37,11 +37,10 @@ type conn struct {
 	inserting atomic.Bool // an INSERT runs: Shutdown waits for it
 }
 
+// newConn makes a connection without its buffers: it may be refused.
 func newConn(s *Server, nc net.Conn) *conn {
 	return &conn{
 		server: s, nc: nc, log: s.Log.With(zap.Stringer("client", nc.RemoteAddr())),
-		in:  reader{Reader: bufio.NewReaderSize(nc, bufferSize)},
-		out: writer{bufio.NewWriterSize(nc, bufferSize)},
 	}
 }
 
@@ -52,6 +51,7 @@ func (c *conn) close() { _ = c.nc.Close() }
 // refuse says why there is no session, and closes.
 func (c *conn) refuse() {
 	_ = c.nc.SetDeadline(time.Now().Add(time.Second)) // it blocks accepting
+	c.out = writer{bufio.NewWriter(c.nc)}
 	c.out.exception(chdb.Errorf(chdb.CodeTooManyQueries, "TOO_MANY_SIMULTANEOUS_QUERIES", "The embedded engine takes no more connections."))
 	_ = c.out.Flush()
 	c.close()
@@ -67,6 +67,8 @@ func (c *conn) serve() {
 			c.session.Close()
 		}
 	}()
+	c.in.Reader = bufio.NewReaderSize(c.nc, bufferSize)
+	c.out = writer{bufio.NewWriterSize(c.nc, bufferSize)}
 	err := c.hello()
 	for err == nil {
 		err = c.packet()

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -37,14 +38,22 @@ type Server struct {
 // Serve accepts on ln until it is closed, by Shutdown or from outside. It
 // returns nil after Shutdown.
 func (s *Server) Serve(ln net.Listener) error {
+	var wait time.Duration
 	for {
 		nc, err := ln.Accept()
 		if err != nil {
 			if s.isDraining() && errors.Is(err, net.ErrClosed) {
 				return nil
 			}
-			return err
+			if !passing(err) {
+				return err
+			}
+			wait = min(max(2*wait, acceptWait), acceptWaitMax)
+			s.Log.Warn("accept", zap.Error(err), zap.Duration("again_in", wait))
+			time.Sleep(wait)
+			continue
 		}
+		wait = 0
 		c := newConn(s, nc)
 		if !s.add(c) {
 			c.refuse()
@@ -55,6 +64,24 @@ func (s *Server) Serve(ln net.Listener) error {
 			c.serve()
 		}()
 	}
+}
+
+// acceptWait is the wait after an Accept that did not work, doubled each time up
+// to acceptWaitMax; as net/http does.
+const (
+	acceptWait    = 5 * time.Millisecond
+	acceptWaitMax = time.Second
+)
+
+// passing says whether an error of Accept is one of the moment: no file
+// descriptors or memory left, or a client that gave up while it waited.
+func passing(err error) bool {
+	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.EINTR} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // StartDrain makes Serve end without an error once its listener is closed, and

@@ -23,7 +23,10 @@ const defaultFormat = "TabSeparated"
 
 // root runs a query, or says that the server is there.
 func (s *Server) root(w http.ResponseWriter, r *http.Request) {
-	s.requests.Add(1)
+	if !s.begin() {
+		http.Error(w, "The embedded engine stops.", http.StatusServiceUnavailable)
+		return
+	}
 	defer s.requests.Done()
 	if r.Method == http.MethodGet && r.URL.RawQuery == "" {
 		s.ping(w, r)

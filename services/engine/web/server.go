@@ -45,7 +45,9 @@ type Server struct {
 	stop  context.CancelFunc // cancels the running queries
 	files atomic.Uint64      // number of the last file in TempDir
 
-	requests sync.WaitGroup // one for each request with a session
+	mu       sync.Mutex
+	stopped  bool           // no more requests; guarded by mu
+	requests sync.WaitGroup // one for each request with a session; Add under mu
 }
 
 // New makes a Server and removes what a crash left in its folder.
@@ -86,6 +88,9 @@ func (s *Server) Shutdown(ctx context.Context) bool {
 	if err := s.http.Shutdown(ctx); err != nil {
 		_ = s.http.Close() // breaks the bodies that inserts wait for
 	}
+	s.mu.Lock()
+	s.stopped = true // a handler that starts now would not be waited for
+	s.mu.Unlock()
 	done := make(chan struct{})
 	go func() {
 		s.requests.Wait()
@@ -97,6 +102,16 @@ func (s *Server) Shutdown(ctx context.Context) bool {
 	case <-time.After(killTimeout):
 		return false
 	}
+}
+
+// begin counts a request in, unless Shutdown waits already.
+func (s *Server) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.stopped {
+		s.requests.Add(1)
+	}
+	return !s.stopped
 }
 
 // ping answers without the engine.

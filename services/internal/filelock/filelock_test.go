@@ -1,7 +1,11 @@
 package filelock
 
 import (
+	"context"
+	"errors"
+	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -12,8 +16,8 @@ func TestOneHolderAtATime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Take(path); err == nil || !strings.Contains(err.Error(), "--data-dir") {
-		t.Errorf("the second holder got %v, want what to do", err)
+	if _, err := Take(path); err == nil || !strings.Contains(err.Error(), "--data-dir") || !strings.Contains(err.Error(), strconv.Itoa(os.Getpid())) {
+		t.Errorf("the second holder got %v, want who has it and what to do", err)
 	}
 	l.Release()
 	again, err := Take(path)
@@ -21,4 +25,22 @@ func TestOneHolderAtATime(t *testing.T) {
 		t.Fatalf("after the release: %v", err)
 	}
 	again.Release()
+}
+
+func TestWait(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	l, err := Wait(t.Context(), path, func() { t.Error("waits for a free lock") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	if _, err := Wait(ctx, path, cancel); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	told := 0
+	l, err = Wait(t.Context(), path, func() { told++; l.Release() })
+	if err != nil || told != 1 {
+		t.Fatalf("%v, told %d times", err, told)
+	}
+	l.Release()
 }
