@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
-	"go.uber.org/zap"
 )
 
 // ownership is the group membership under which partitions were assigned. It
@@ -30,60 +28,46 @@ var errNotOwner = errors.New("the partition has another owner")
 type committer struct {
 	client *kgo.Client
 	group  string
-	log    *zap.Logger
 	asks   chan commitAsk
 }
 
+// commitAsk asks for one partition's offset to be committed.
 type commitAsk struct {
-	owner     ownership
-	topic     string
-	topicID   uuid.UUID
-	partition int32
-	offset    int64
-	metadata  string
-	answer    chan error // buffered
+	owner   ownership
+	at      partitionID
+	offset  int64
+	marker  marker
+	answers chan error // buffered
 }
 
-const (
-	// commitRetry is the pause before a commit is tried again.
-	commitRetry = 100 * time.Millisecond
-	// maxCommitsPerRequest keeps a request small when hundreds of lanes ask.
-	maxCommitsPerRequest = 500
-)
+// maxCommitsPerRequest keeps a request small when hundreds of lanes ask.
+const maxCommitsPerRequest = 500
 
-func newCommitter(client *kgo.Client, group string, log *zap.Logger) *committer {
-	return &committer{client: client, group: group, log: log, asks: make(chan commitAsk)}
+func newCommitter(client *kgo.Client, group string) *committer {
+	return &committer{client: client, group: group, asks: make(chan commitAsk)}
 }
 
-// commit stores an offset and what is pending behind it. It returns nil once the broker has the offset, errNotOwner when the
-// captured ownership has passed, and ctx's error when that ends first. It
-// repeats everything else for as long as ctx lives.
-func (c *committer) commit(ctx context.Context, owner ownership, topic string, topicID uuid.UUID, partition int32, offset int64, pending *pendingRange) error {
-	for {
-		a := commitAsk{owner: owner, topic: topic, topicID: topicID, partition: partition, offset: offset, metadata: marker{topicID: topicID, pending: pending}.String(), answer: make(chan error, 1)}
-		select {
-		case c.asks <- a:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		var err error
-		select {
-		case err = <-a.answer:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+// commit stores an offset and what is pending behind it, one attempt. It
+// returns nil once the broker has it, errNotOwner when the captured ownership
+// has passed, and ctx's error when that ends first.
+func (c *committer) commit(ctx context.Context, owner ownership, at partitionID, offset int64, m marker) error {
+	ask := commitAsk{owner: owner, at: at, offset: offset, marker: m, answers: make(chan error, 1)}
+	select {
+	case c.asks <- ask:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-ask.answers:
 		switch {
-		case err == nil:
-			return nil
 		case errors.Is(err, kerr.IllegalGeneration), errors.Is(err, kerr.UnknownMemberID), errors.Is(err, kerr.FencedInstanceID), errors.Is(err, kerr.StaleMemberEpoch):
 			return fmt.Errorf("%w: %w", errNotOwner, err)
+		case err != nil:
+			return fmt.Errorf("commit offset %d of %s: %w", offset, at, err)
 		}
-		c.log.Warn("commit failed, will be repeated", zap.String("topic", topic), zap.Int32("partition", partition), zap.Int64("offset", offset), zap.Error(err))
-		select {
-		case <-time.After(commitRetry):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -121,27 +105,28 @@ func (c *committer) send(ctx context.Context, owner ownership, asks []commitAsk)
 	req.Group, req.MemberID, req.Generation = c.group, owner.member, owner.generation
 	topics := map[uuid.UUID]int{}
 	for _, a := range asks {
-		i, ok := topics[a.topicID]
+		i, ok := topics[a.marker.topicID]
 		if !ok {
 			i = len(req.Topics)
-			topics[a.topicID] = i
+			topics[a.marker.topicID] = i
 			t := kmsg.NewOffsetCommitRequestTopic()
 			// Both: since version 10 topics go by id, before by name. The
 			// client picks the version.
-			t.Topic, t.TopicID = a.topic, a.topicID
+			t.Topic, t.TopicID = a.at.topic, a.marker.topicID
 			req.Topics = append(req.Topics, t)
 		}
 		p := kmsg.NewOffsetCommitRequestTopicPartition()
-		p.Partition, p.Offset, p.Metadata = a.partition, a.offset, &a.metadata
+		metadata := a.marker.String()
+		p.Partition, p.Offset, p.Metadata = a.at.partition, a.offset, &metadata
 		req.Topics[i].Partitions = append(req.Topics[i].Partitions, p)
 	}
 	resp, err := req.RequestWith(ctx, c.client)
 	for _, a := range asks {
 		if err != nil {
-			a.answer <- err
+			a.answers <- err
 			continue
 		}
-		a.answer <- answerFor(a, resp)
+		a.answers <- answerFor(a, resp)
 	}
 }
 
@@ -149,14 +134,14 @@ func (c *committer) send(ctx context.Context, owner ownership, asks []commitAsk)
 // nil even when every partition was refused.
 func answerFor(a commitAsk, resp *kmsg.OffsetCommitResponse) error {
 	for _, t := range resp.Topics {
-		if t.Topic != a.topic && uuid.UUID(t.TopicID) != a.topicID {
+		if t.Topic != a.at.topic && uuid.UUID(t.TopicID) != a.marker.topicID {
 			continue
 		}
 		for _, p := range t.Partitions {
-			if p.Partition == a.partition {
+			if p.Partition == a.at.partition {
 				return kerr.ErrorForCode(p.ErrorCode)
 			}
 		}
 	}
-	return fmt.Errorf("the broker's answer to the commit does not mention %s/%d", a.topic, a.partition)
+	return fmt.Errorf("the broker's answer to the commit does not mention %s", a.at)
 }

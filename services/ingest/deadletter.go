@@ -2,6 +2,8 @@ package ingest
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
@@ -13,7 +15,8 @@ import (
 	"github.com/auditrail/auditrail/services/internal/topic"
 )
 
-// Headers of a dead letter. The value is the original record's, byte for byte.
+// Headers of a dead letter. The value is the original record's, byte for byte;
+// of one that is too long for the topic, its beginning.
 const (
 	headerReason     = "auditrail-reason"      // the rule that was broken: a fixed word
 	headerProblem    = "auditrail-problem"     // the problems in words
@@ -22,7 +25,14 @@ const (
 	headerPartition  = "auditrail-partition"   //
 	headerOffset     = "auditrail-offset"      //
 	headerAppendedAt = "auditrail-appended-at" // epoch ms, the broker's clock
+	headerSize       = "auditrail-size"        // bytes of a value that was cut
+	headerSHA256     = "auditrail-sha256"      // of the whole value that was cut, in hexadecimal
 )
+
+// maxDeadValue is the longest value that a dead letter carries whole: with its
+// headers it must fit the topic. Records are packed when their topic's limit
+// is checked, so that longer ones arrive.
+const maxDeadValue = deadLetterBytes / 2
 
 // deadLetter is a record that breaks a rule of the contract.
 type deadLetter struct {
@@ -51,21 +61,33 @@ func (d deadLetter) message(topicID uuid.UUID) *kgo.Record {
 	r := d.record
 	header := func(k, v string) kgo.RecordHeader { return kgo.RecordHeader{Key: k, Value: []byte(v)} }
 	partition, offset := strconv.Itoa(int(r.Partition)), strconv.FormatInt(r.Offset, 10)
-	return &kgo.Record{
-		Topic: topic.DeadLetter,
-		Key:   []byte(topicID.String() + "/" + partition + "/" + offset),
-		Value: r.Value,
-		Headers: append([]kgo.RecordHeader{
-			header(headerReason, d.reason),
-			header(headerProblem, d.err.Error()),
-			header(headerTopic, r.Topic),
-			header(headerTopicID, topicID.String()),
-			header(headerPartition, partition),
-			header(headerOffset, offset),
-			header(headerAppendedAt, strconv.FormatInt(r.Timestamp.UnixMilli(), 10)),
-		}, r.Headers...),
+	headers := []kgo.RecordHeader{
+		header(headerReason, d.reason),
+		header(headerProblem, d.err.Error()),
+		header(headerTopic, r.Topic),
+		header(headerTopicID, topicID.String()),
+		header(headerPartition, partition),
+		header(headerOffset, offset),
+		header(headerAppendedAt, strconv.FormatInt(r.Timestamp.UnixMilli(), 10)),
 	}
+	value := r.Value
+	if len(value) > maxDeadValue {
+		sum := sha256.Sum256(value)
+		headers = append(headers, header(headerSize, strconv.Itoa(len(value))), header(headerSHA256, hex.EncodeToString(sum[:])))
+		value = value[:maxDeadValue]
+	}
+	// A producer's own headers come along, within bounds.
+	room := maxDeadHeaders
+	for _, h := range r.Headers {
+		if room -= len(h.Key) + len(h.Value); room >= 0 {
+			headers = append(headers, h)
+		}
+	}
+	return &kgo.Record{Topic: topic.DeadLetter, Key: []byte(topicID.String() + "/" + partition + "/" + offset), Value: value, Headers: headers}
 }
+
+// maxDeadHeaders bounds the bytes of the producer's headers on a dead letter.
+const maxDeadHeaders = 64 << 10
 
 // bury writes the batch's dead letters and returns nil once all of them are on
 // disk. It is called before the offset moves past them: if we die between the
@@ -78,7 +100,7 @@ func (l *lane) bury(ctx context.Context, b *batch) error {
 	for i, d := range b.dead {
 		messages[i] = d.message(l.topicID)
 	}
-	return l.in.retry(ctx, "dead letters", func(ctx context.Context) error {
+	return l.in.retry(ctx, "dead letters", l.at.String(), func(ctx context.Context) error {
 		if err := l.in.client.ProduceSync(ctx, messages...).FirstErr(); err != nil {
 			return fmt.Errorf("write %d dead letters: %w", len(messages), err)
 		}

@@ -3,6 +3,8 @@ package ingest
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +33,7 @@ const deadline = 90 * time.Second
 type pipeline struct {
 	t     testing.TB
 	cfg   Config
+	ops   *ops.Ops // of the ingest started last
 	kafka *kgo.Client
 	admin *kadm.Client
 	conn  driver.Conn
@@ -70,7 +73,9 @@ func (p *pipeline) start() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	log := zaptest.NewLogger(p.t)
 	done := make(chan error, 1)
-	go func() { done <- Run(ctx, p.cfg, Deps{Log: log, Ops: ops.New(log)}) }()
+	o := ops.New(log)
+	p.ops = o
+	go func() { done <- Run(ctx, p.cfg, Deps{Log: log, Ops: o}) }()
 	stopped := false
 	stop = func() {
 		if stopped {
@@ -165,6 +170,15 @@ func (p *pipeline) until(what string, done func() (bool, string)) {
 			return
 		}
 	}
+}
+
+// readyz is what /readyz of the ingest started last says.
+func (p *pipeline) readyz() string {
+	mux := http.NewServeMux()
+	p.ops.Mount(mux)
+	w := httptest.NewRecorder()
+	mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+	return w.Body.String()
 }
 
 // topicID of an event topic.

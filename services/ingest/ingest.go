@@ -10,13 +10,13 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
-	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -93,6 +93,11 @@ const (
 	// repeatEvery is how often a failure that goes on is logged; it is counted
 	// every time.
 	repeatEvery = 10 * time.Second
+	// decompressBytes bounds one batch of Kafka unpacked: a bomb stops its
+	// partition, visibly, and not the process.
+	decompressBytes = 64 << 20
+	// deadLetterBytes is the largest batch of dead letters: the topic's limit.
+	deadLetterBytes = 2 << 20
 	// topicRefresh is how soon the topic of a new module is noticed.
 	topicRefresh = 10 * time.Second
 )
@@ -116,9 +121,12 @@ type ingest struct {
 	running  context.Context         // ends when the service begins to stop
 	fail     context.CancelCauseFunc // ends running with an error
 
+	recovering atomic.Int32 // lanes that make an insert in doubt again
+
 	mu     sync.Mutex
 	lanes  map[partitionID]*lane // guarded by mu
 	paused map[partitionID]bool  // guarded by mu
+	starts map[partitionID]int64 // where to begin without a usable commit; guarded by mu
 }
 
 // partitionID names a partition of a topic.
@@ -151,6 +159,9 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 	if err := store.CheckSchema(ctx, conn); err != nil {
 		return err
 	}
+	if err := oneTable(ctx, conn, cfg.Store); err != nil {
+		return err
+	}
 
 	in := newIngest(cfg, deps, conn)
 	in.running, in.fail = context.WithCancelCause(ctx)
@@ -168,14 +179,18 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 		// has is a loss to shout about, never a silent jump.
 		kgo.ConsumeResetOffset(kgo.NoResetOffset().AtStart()),
 		kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(fetchPartitionBytes), kgo.MaxConcurrentFetches(2),
+		kgo.MaxDecompressBatchBytes(decompressBytes),
+		kgo.AdjustFetchOffsetsFn(in.adjust),
 		kgo.OnPartitionsAssigned(in.assigned), kgo.OnPartitionsRevoked(in.revoked), kgo.OnPartitionsLost(in.lostPartitions),
+		// Dead letters may be written twice; a stop must not wait for Kafka.
+		kgo.AllowIdempotentProduceCancellation(),
 		kgo.ProducerBatchMaxBytes(deadLetterBytes), kgo.ProducerBatchCompression(kgo.Lz4Compression(), kgo.NoCompression()),
 	)
 	if err != nil {
 		return err
 	}
 	in.admin = kadm.NewClient(in.client)
-	in.commits = newCommitter(in.client, cfg.Group, in.repeats)
+	in.commits = newCommitter(in.client, cfg.Group)
 	if err := topic.Check(ctx, in.client); err != nil {
 		in.fail(err)
 		in.client.CloseAllowingRebalance()
@@ -201,8 +216,21 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 	return nil
 }
 
-// deadLetterBytes is the largest batch of dead letters: the topic's limit.
-const deadLetterBytes = 2 << 20
+// oneTable refuses several servers that do not share their tables: an insert
+// whose answer was lost would be repeated on a server that knows no token.
+func oneTable(ctx context.Context, conn driver.Conn, cfg store.Config) error {
+	if len(cfg.Addr) < 2 {
+		return nil
+	}
+	var engine string
+	if err := conn.QueryRow(ctx, "SELECT engine FROM system.tables WHERE database = currentDatabase() AND name = 'audit_events'").Scan(&engine); err != nil {
+		return fmt.Errorf("read the engine of audit_events: %w", err)
+	}
+	if !strings.HasPrefix(engine, "Replicated") {
+		return fmt.Errorf("--clickhouse-addr names %d servers, but audit_events is a %s table of one server: events would be scattered and stored twice; name one server", len(cfg.Addr), engine)
+	}
+	return nil
+}
 
 // newIngest makes the parts that need no broker.
 func newIngest(cfg Config, deps Deps, conn driver.Conn) *ingest {
@@ -221,179 +249,30 @@ func newIngest(cfg Config, deps Deps, conn driver.Conn) *ingest {
 		ready:    make(chan struct{}),
 		lanes:    map[partitionID]*lane{},
 		paused:   map[partitionID]bool{},
+		starts:   map[partitionID]int64{},
 	}
 }
 
-// poll hands fetched records to their lanes until ctx ends.
+// poll hands fetched records to their lanes until ctx ends. While a lane
+// recovers it goes on beyond the memory budget: that lane gives nothing back
+// before it has its whole range.
 func (in *ingest) poll(ctx context.Context) {
-	for in.budget.wait(ctx) == nil {
+	for in.budget.wait(ctx, func() bool { return in.recovering.Load() > 0 }) == nil {
 		fetches := in.client.PollRecords(ctx, pollRecords)
 		if ctx.Err() != nil {
 			return
 		}
-		fetches.EachError(in.fetchError)
+		var anew []string
+		fetches.EachError(func(t string, p int32, err error) {
+			if in.fetchError(partitionID{t, p}, err) {
+				anew = append(anew, t)
+			}
+		})
 		fetches.EachPartition(in.dispatch)
 		in.client.AllowRebalance()
-	}
-}
-
-// dispatch gives a partition's records to its lane. Records of a partition
-// that has just been revoked have no lane: the new owner reads them.
-func (in *ingest) dispatch(p kgo.FetchTopicPartition) {
-	if len(p.Records) == 0 {
-		return
-	}
-	at := partitionID{p.Topic, p.Partition}
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	l := in.lanes[at]
-	if l == nil {
-		return
-	}
-	last := p.Records[len(p.Records)-1].Offset
-	in.metrics.lag.WithLabelValues(p.Topic, strconv.Itoa(int(p.Partition))).Set(float64(p.HighWatermark - 1 - last))
-	if l.push(p.Records) > in.laneShare() && !in.paused[at] {
-		in.paused[at] = true
-		in.client.PauseFetchPartitions(map[string][]int32{p.Topic: {p.Partition}})
-	}
-}
-
-// laneShare is what one lane may hold of the memory budget, so that a lane
-// that falls behind does not starve the others.
-func (in *ingest) laneShare() int64 { return int64(in.cfg.Limits.Memory) / 2 }
-
-// resume lets a paused lane fetch again once it holds little enough.
-func (in *ingest) resume(l *lane) {
-	at := partitionID{l.topic, l.partition}
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if in.paused[at] && l.held.Load() < in.laneShare()/2 {
-		delete(in.paused, at)
-		in.client.ResumeFetchPartitions(map[string][]int32{l.topic: {l.partition}})
-	}
-}
-
-func (in *ingest) fetchError(t string, p int32, err error) {
-	kind := "other"
-	if errors.Is(err, kerr.OffsetOutOfRange) {
-		kind = "out-of-range"
-		in.health.failed(partitionID{t, p}.String(), fmt.Errorf("records were dropped by Kafka before they were stored; this partition stands still until an operator sets its offset: %w", err))
-	}
-	in.metrics.fetchErrors.WithLabelValues(kind).Inc()
-	in.repeats.Error("fetch failed", zap.String("topic", t), zap.Int32("partition", p), zap.Error(err))
-}
-
-// assigned starts a lane for every new partition.
-func (in *ingest) assigned(ctx context.Context, cl *kgo.Client, parts map[string][]int32) {
-	select {
-	case <-in.ready:
-	case <-in.running.Done():
-		return
-	}
-	member, generation := cl.GroupMetadata()
-	owner := ownership{member: member, generation: generation}
-	// The callback ends with the service, too: a stop must not wait for Kafka.
-	lookup, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(in.running, cancel)()
-	var ids map[string]uuid.UUID
-	var recoveries map[partitionID]*recovery
-	err := in.retry(lookup, "assignment", func(ctx context.Context) (err error) {
-		if ids, err = topic.IDs(ctx, in.client); err != nil {
-			return err
-		}
-		recoveries, err = in.recoveries(ctx, parts, ids)
-		return err
-	})
-	if err != nil {
-		return // stopping
-	}
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	for t, ps := range parts {
-		module, ok := audit.ModuleOf(t)
-		if !ok {
-			in.fail(fmt.Errorf("assigned topic %s, which is no event topic", t))
-			return
-		}
-		if ids[t] == uuid.Nil { // offsets are identity only with the topic's id
-			in.fail(fmt.Errorf("the broker gives topic %s no id: Kafka 2.8 or newer is needed", t))
-			return
-		}
-		for _, p := range ps {
-			l := newLane(in, t, p, ids[t], module, owner)
-			l.recovery = recoveries[partitionID{t, p}]
-			in.lanes[partitionID{t, p}] = l
-			l.start(context.WithoutCancel(ctx))
+		if len(anew) > 0 {
+			// The client finds the topic again under its new id.
+			in.client.PurgeTopicsFromConsuming(anew...)
 		}
 	}
-	in.metrics.lanes.Set(float64(len(in.lanes)))
-}
-
-// revoked drains lanes whose partitions move. While it runs the group waits,
-// so it is bounded.
-func (in *ingest) revoked(_ context.Context, _ *kgo.Client, parts map[string][]int32) {
-	in.end(parts, drainTimeout)
-}
-
-// lostPartitions cuts lanes off: their partitions already have other owners,
-// and nothing they could commit would be accepted.
-func (in *ingest) lostPartitions(_ context.Context, _ *kgo.Client, parts map[string][]int32) {
-	in.end(parts, 0)
-}
-
-func (in *ingest) end(parts map[string][]int32, timeout time.Duration) {
-	var ending []*lane
-	in.mu.Lock()
-	for t, ps := range parts {
-		for _, p := range ps {
-			at := partitionID{t, p}
-			in.health.ok(at.String()) // whoever owns it next finds out anew
-			if l := in.lanes[at]; l != nil {
-				ending = append(ending, l)
-			}
-			delete(in.lanes, at)
-			if in.paused[at] { // the client remembers pauses across assignments
-				delete(in.paused, at)
-				in.client.ResumeFetchPartitions(map[string][]int32{t: {p}})
-			}
-			in.metrics.lag.DeleteLabelValues(t, strconv.Itoa(int(p)))
-		}
-	}
-	in.metrics.lanes.Set(float64(len(in.lanes)))
-	in.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	for _, l := range ending {
-		l.drain()
-	}
-	for _, l := range ending {
-		l.join(ctx)
-	}
-}
-
-// forget takes a lane that stopped by itself out of the way: its partition
-// stands still, visibly, until it is assigned anew.
-func (in *ingest) forget(l *lane, err error) {
-	at := partitionID{l.topic, l.partition}
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if in.lanes[at] != l {
-		return
-	}
-	delete(in.lanes, at)
-	in.paused[at] = true
-	in.client.PauseFetchPartitions(map[string][]int32{l.topic: {l.partition}})
-	in.health.failed(at.String(), err)
-}
-
-// endAll drains every lane: the service stops.
-func (in *ingest) endAll() {
-	parts := map[string][]int32{}
-	in.mu.Lock()
-	for at := range in.lanes {
-		parts[at.topic] = append(parts[at.topic], at.partition)
-	}
-	in.mu.Unlock()
-	in.end(parts, drainTimeout)
 }

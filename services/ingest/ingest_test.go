@@ -3,6 +3,7 @@ package ingest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -296,10 +297,14 @@ func TestRecordsThatAreNotThoseNamedStopTheLane(t *testing.T) {
 	p.leavePending(values[:59], 0, 59) // named with one record less
 	p.produce(pm, 1, event(1000))
 	p.start()
-	p.stored(1) // the other partition goes on
-	var n uint64
-	if err := p.conn.QueryRow(t.Context(), "SELECT count() FROM audit_events WHERE kafka_partition = 0").Scan(&n); err != nil || n != 0 {
-		t.Errorf("got %d rows, %v; want none of the partition in doubt", n, err)
+	p.until("/readyz to name the partition", func() (bool, string) {
+		said := p.readyz()
+		return strings.Contains(said, "partition "+pm+"/0 ") && strings.Contains(said, errMismatch.Error()), said
+	})
+	p.stored(1) // the other partition goes on, this one stands still
+	var at int32
+	if err := p.conn.QueryRow(t.Context(), "SELECT toInt32(kafka_partition) FROM audit_events").Scan(&at); err != nil || at != 1 {
+		t.Errorf("the row is of partition %d, %v; want 1", at, err)
 	}
 }
 
@@ -351,18 +356,18 @@ func (p *pipeline) insertAs(values [][]byte, first, last int64, keep func(i int)
 	}
 }
 
-func TestMetricsAndReadiness(t *testing.T) {
-	t.Parallel()
-	if got := reason(fmt.Errorf("wrapped: %w", audit.Problems{{Rule: audit.RuleTooOld}})); got != audit.RuleTooOld {
-		t.Errorf("got reason %q", got)
-	}
+func TestHealthListsWhatFailsAndWhere(t *testing.T) {
 	h := newHealth()
-	h.failed("insert", fmt.Errorf("away"))
-	if err := h.check(t.Context()); err == nil || !strings.Contains(err.Error(), "insert") {
-		t.Errorf("got %v, want what fails", err)
+	h.failed("insert", "a/0", errors.New("away"))
+	h.failed("insert", "b/1", errors.New("away too"))
+	h.ok("insert", "a/1") // another lane's success changes nothing
+	got := fmt.Sprint(h.check(t.Context()))
+	if want := "insert a/0 has been failing for 0s: away\ninsert b/1 has been failing for 0s: away too"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
-	h.ok("insert")
+	h.ok("insert", "a/0")
+	h.clear("b/1")
 	if err := h.check(t.Context()); err != nil {
-		t.Errorf("got %v after it worked again", err)
+		t.Errorf("got %v after all works again", err)
 	}
 }

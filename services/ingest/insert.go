@@ -56,8 +56,6 @@ func insertStatement(block proto.Input) string {
 // acknowledged the rows. Any error leaves open whether they landed; the
 // repetition under the same token is safe.
 func (i *inserter) once(ctx context.Context, token string, block proto.Input, before func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
-	defer cancel()
 	var c *ch.Client
 	select {
 	case c = <-i.slots:
@@ -65,6 +63,8 @@ func (i *inserter) once(ctx context.Context, token string, block proto.Input, be
 		return ctx.Err()
 	}
 	defer func() { i.slots <- c }()
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
 	var err error
 	if c == nil || c.IsClosed() {
 		if c, err = i.dial(ctx); err != nil {
@@ -134,7 +134,7 @@ func (l *lane) insert(ctx context.Context, b *batch) error {
 		}
 		return l.name(ctx, b)
 	}
-	return l.in.retry(ctx, "insert", func(ctx context.Context) error {
+	return l.in.retry(ctx, "insert", l.at.String(), func(ctx context.Context) error {
 		began := time.Now()
 		err := l.in.inserter.once(ctx, token, b.rows.block, fresh)
 		l.in.metrics.inserted(time.Since(began), err)
@@ -146,13 +146,15 @@ func (l *lane) insert(ctx context.Context, b *batch) error {
 }
 
 // retry repeats do, with growing pauses, until it returns nil, ctx ends or the
-// partition turns out to have another owner. It keeps the process's health: what fails is shown by /readyz until it works.
-func (in *ingest) retry(ctx context.Context, what string, do func(context.Context) error) error {
+// partition turns out to have another owner. at names the partition, "" for
+// none. It keeps the process's health: what fails is shown by /readyz until it
+// works.
+func (in *ingest) retry(ctx context.Context, what, at string, do func(context.Context) error) error {
 	pause := retryFirst
 	for {
 		err := do(ctx)
 		if err == nil {
-			in.health.ok(what)
+			in.health.ok(what, at)
 			return nil
 		}
 		if ctx.Err() != nil {
@@ -161,7 +163,7 @@ func (in *ingest) retry(ctx context.Context, what string, do func(context.Contex
 		if errors.Is(err, errNotOwner) {
 			return err
 		}
-		in.health.failed(what, err)
+		in.health.failed(what, at, err)
 		in.metrics.retries.WithLabelValues(what).Inc()
 		in.repeats.Warn(what+" failed, will be repeated", zap.Duration("pause", pause), zap.Error(err))
 		select {

@@ -19,13 +19,16 @@ import (
 // writer stores the batch before. A lane lives from assignment to revocation.
 type lane struct {
 	in        *ingest
-	topic     string
-	partition int32
+	at        partitionID
+	topic     string // of at
+	partition int32  // of at
 	topicID   uuid.UUID
 	module    string // the only moduleCode its records may carry
 	owner     ownership
 	recovery  *recovery // the batch to make again first; nil: none
-	log       *zap.Logger
+	// recovering is true while recovery is to be done, for the poll loop.
+	recovering atomic.Bool
+	log        *zap.Logger
 
 	queue  *queue
 	taken  []*kgo.Record // from the queue, not yet decoded; owned by the accumulator
@@ -36,16 +39,18 @@ type lane struct {
 	ended  chan struct{} // closed by run when the lane is over
 	cancel context.CancelFunc
 	stop   sync.Once
-	next   int64 // offset to commit; owned by the writer
+	next   atomic.Int64 // offset to commit; 0: nothing stored yet
+	first  atomic.Int64 // first offset pushed
+	high   atomic.Int64 // end of the partition as of the last fetch
 }
 
 // batchesPerLane is two: one fills while the other is written.
 const batchesPerLane = 2
 
-func newLane(in *ingest, topic string, partition int32, topicID uuid.UUID, module string, owner ownership) *lane {
+func newLane(in *ingest, at partitionID, topicID uuid.UUID, module string, owner ownership) *lane {
 	l := &lane{
-		in: in, topic: topic, partition: partition, topicID: topicID, module: module, owner: owner,
-		log:    in.log.With(zap.String("topic", topic), zap.Int32("partition", partition)),
+		in: in, at: at, topic: at.topic, partition: at.partition, topicID: topicID, module: module, owner: owner,
+		log:    in.log.With(zap.String("topic", at.topic), zap.Int32("partition", at.partition)),
 		queue:  newQueue(),
 		full:   make(chan *batch),
 		spare:  make(chan *batch, batchesPerLane),
@@ -56,6 +61,25 @@ func newLane(in *ingest, topic string, partition int32, topicID uuid.UUID, modul
 		l.spare <- newBatch()
 	}
 	return l
+}
+
+// begin sets what the lane recovers first.
+func (l *lane) begin(r *recovery) {
+	if r == nil {
+		return
+	}
+	l.recovery = r
+	l.recovering.Store(true)
+	l.in.recovering.Add(1)
+	l.in.budget.wake()
+}
+
+// recovered tells the poll loop that the lane is a lane like others again.
+func (l *lane) recovered() {
+	l.recovery = nil
+	if l.recovering.Swap(false) {
+		l.in.recovering.Add(-1)
+	}
 }
 
 // start runs the lane until drain or abandon.
@@ -72,6 +96,7 @@ func (l *lane) start(ctx context.Context) {
 		l.accumulate(ctx)
 		close(l.full)
 		<-writer
+		l.recovered()
 		l.release(l.held.Load())
 	}()
 }
@@ -83,6 +108,7 @@ func (l *lane) push(rs []*kgo.Record) int64 {
 	for _, r := range rs {
 		cost += recordCost(r)
 	}
+	l.first.CompareAndSwap(0, rs[0].Offset)
 	l.held.Add(cost)
 	l.in.budget.take(cost)
 	l.queue.push(rs)
@@ -114,7 +140,7 @@ func (l *lane) join(ctx context.Context) {
 func (l *lane) accumulate(ctx context.Context) {
 	if r := l.recovery; r != nil {
 		var err error
-		if r.stored, err = l.in.storedOffsets(ctx, l.topicID, l.partition, r.want); err != nil {
+		if r.stored, err = l.in.storedOffsets(ctx, l.at, l.topicID, r.want); err != nil {
 			return // cut off; the range stays pending
 		}
 	}
@@ -142,7 +168,8 @@ func (l *lane) accumulate(ctx context.Context) {
 				return
 			}
 			l.log.Info("insert in doubt is made again", zap.Int64("offset", cur.first), zap.Int("records", cur.count), zap.Int("stored", len(r.stored)))
-			l.recovery, cur.sealed = nil, true
+			cur.sealed = true
+			l.recovered()
 			continue
 		}
 		select {
@@ -257,7 +284,12 @@ const idleCommit = 50 * time.Millisecond
 func (l *lane) write(ctx context.Context) {
 	idle := time.NewTimer(0)
 	<-idle.C
-	settled := true
+	// A beginning that was found in the table is committed, so that the group
+	// has an offset even if no record comes.
+	settled := l.next.Load() == 0
+	if !settled {
+		idle.Reset(idleCommit)
+	}
 	for {
 		select {
 		case b, more := <-l.full:
@@ -278,7 +310,7 @@ func (l *lane) write(ctx context.Context) {
 			idle.Reset(idleCommit)
 		case <-idle.C:
 			if err := l.settle(ctx); err != nil {
-				l.lost(l.next, err)
+				l.lost(l.next.Load(), err)
 				return
 			}
 			settled = true
@@ -310,7 +342,7 @@ func (l *lane) store(ctx context.Context, b *batch) error {
 	}
 	// 4. The offset moves past the batch with the next commit: the next
 	// batch's, or settle's when none comes soon.
-	l.next = b.last + 1
+	l.next.Store(b.last + 1)
 	l.in.metrics.stored(l, b)
 	l.release(b.held)
 	l.in.resume(l)
@@ -321,15 +353,20 @@ func (l *lane) store(ctx context.Context, b *batch) error {
 
 // name commits the batch's first offset with the batch's range as metadata.
 func (l *lane) name(ctx context.Context, b *batch) error {
-	pending := &pendingRange{first: b.first, last: b.last, count: b.count, bytes: b.bytes}
-	err := l.in.commits.commit(ctx, l.owner, l.topic, l.topicID, l.partition, b.first, pending)
+	err := l.commit(ctx, b.first, &pendingRange{first: b.first, last: b.last, count: b.count, bytes: b.bytes})
 	b.named = time.Now()
 	return err
 }
 
 // settle commits the end of the last batch, with nothing pending.
-func (l *lane) settle(ctx context.Context) error {
-	return l.in.commits.commit(ctx, l.owner, l.topic, l.topicID, l.partition, l.next, nil)
+func (l *lane) settle(ctx context.Context) error { return l.commit(ctx, l.next.Load(), nil) }
+
+// commit repeats a commit until the broker has it, ctx ends or the partition
+// has another owner.
+func (l *lane) commit(ctx context.Context, offset int64, pending *pendingRange) error {
+	return l.in.retry(ctx, "commit", l.at.String(), func(ctx context.Context) error {
+		return l.in.commits.commit(ctx, l.owner, l.at, offset, marker{topicID: l.topicID, pending: pending})
+	})
 }
 
 // lost ends a lane that may not go on: cut off, or no longer the owner of its
@@ -337,8 +374,12 @@ func (l *lane) settle(ctx context.Context) error {
 // reads it again.
 func (l *lane) lost(offset int64, err error) {
 	if !errors.Is(err, context.Canceled) {
+		why := "mismatch"
+		if errors.Is(err, errNotOwner) {
+			why = "moved"
+		}
+		l.in.metrics.laneStops.WithLabelValues(why).Inc()
 		l.log.Error("lane stopped", zap.Int64("offset", offset), zap.Error(err))
-		l.in.metrics.laneStops.Inc()
 		l.in.forget(l, err)
 	}
 	l.cancel()

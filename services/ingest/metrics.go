@@ -2,7 +2,12 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,7 +26,7 @@ type metrics struct {
 	retries     *prometheus.CounterVec
 	lag         *prometheus.GaugeVec
 	fetchErrors *prometheus.CounterVec
-	laneStops   prometheus.Counter
+	laneStops   *prometheus.CounterVec
 	lanes       prometheus.Gauge
 }
 
@@ -38,9 +43,9 @@ func newMetrics(reg prometheus.Registerer, b *budget) *metrics {
 		latency: f.NewHistogramVec(prometheus.HistogramOpts{Name: name("insert_duration_seconds"), Help: "Time of one attempt to insert.",
 			Buckets: prometheus.ExponentialBuckets(0.005, 2, 14)}, []string{"result"}),
 		retries:     f.NewCounterVec(prometheus.CounterOpts{Name: name("retries_total"), Help: "Attempts that failed and were repeated."}, []string{"what"}),
-		lag:         f.NewGaugeVec(prometheus.GaugeOpts{Name: name("lag_records"), Help: "Records in the partition that are not stored yet, as of the last fetch."}, []string{"topic", "partition"}),
+		lag:         f.NewGaugeVec(prometheus.GaugeOpts{Name: name("lag_records"), Help: "Records in the partition that are not stored yet; its end is as of the last fetch."}, []string{"topic", "partition"}),
 		fetchErrors: f.NewCounterVec(prometheus.CounterOpts{Name: name("fetch_errors_total"), Help: "Errors of fetches by kind; out-of-range means that Kafka dropped records before they were stored."}, []string{"kind"}),
-		laneStops:   f.NewCounter(prometheus.CounterOpts{Name: name("lane_stops_total"), Help: "Lanes that stopped because their partition has another owner."}),
+		laneStops:   f.NewCounterVec(prometheus.CounterOpts{Name: name("lane_stops_total"), Help: "Lanes that stopped by themselves: moved, their partition has another owner; mismatch, an operator is needed."}, []string{"reason"}),
 		lanes:       f.NewGauge(prometheus.GaugeOpts{Name: name("lanes"), Help: "Partitions this process carries."}),
 	}
 }
@@ -53,7 +58,14 @@ func (m *metrics) inserted(took time.Duration, err error) {
 	m.latency.WithLabelValues(result).Observe(took.Seconds())
 }
 
+// lagOf sets a lane's lag: what the partition holds beyond what is stored.
+func (m *metrics) lagOf(l *lane) {
+	next := max(l.next.Load(), l.first.Load())
+	m.lag.WithLabelValues(l.topic, strconv.Itoa(int(l.partition))).Set(float64(max(0, l.high.Load()-next)))
+}
+
 func (m *metrics) stored(l *lane, b *batch) {
+	m.lagOf(l)
 	m.records.WithLabelValues(l.topic).Add(float64(b.count))
 	for _, d := range b.dead {
 		m.deadLetters.WithLabelValues(l.topic, d.reason).Inc()
@@ -66,40 +78,61 @@ func (m *metrics) stored(l *lane, b *batch) {
 
 // health remembers what has been failing, for /readyz. Safe for concurrent use.
 type health struct {
-	mu    sync.Mutex
-	since map[string]failure // guarded by mu
+	mu      sync.Mutex
+	failing map[failure]state // guarded by mu
 }
 
-type failure struct {
-	at  time.Time
-	err error
+// failure is what fails and where: a partition, or "" for the process.
+type failure struct{ what, at string }
+
+type state struct {
+	since time.Time
+	err   error
 }
 
-func newHealth() *health { return &health{since: map[string]failure{}} }
+// maxShown is how many failures /readyz lists; the rest are counted.
+const maxShown = 10
 
-func (h *health) ok(what string) {
+func newHealth() *health { return &health{failing: map[failure]state{}} }
+
+func (h *health) ok(what, at string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.since, what)
+	delete(h.failing, failure{what, at})
 }
 
-func (h *health) failed(what string, err error) {
+// clear forgets all that fails at a partition.
+func (h *health) clear(at string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	f, ok := h.since[what]
+	maps.DeleteFunc(h.failing, func(f failure, _ state) bool { return f.at == at })
+}
+
+func (h *health) failed(what, at string, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s, ok := h.failing[failure{what, at}]
 	if !ok {
-		f.at = time.Now()
+		s.since = time.Now()
 	}
-	f.err = err
-	h.since[what] = f
+	s.err = err
+	h.failing[failure{what, at}] = s
 }
 
-// check reports the first thing that is failing and since when.
+// check reports all that is failing and since when.
 func (h *health) check(context.Context) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for what, f := range h.since {
-		return fmt.Errorf("%s has been failing for %s: %w", what, time.Since(f.at).Round(time.Second), f.err)
+	if len(h.failing) == 0 {
+		return nil
 	}
-	return nil
+	lines := make([]string, 0, len(h.failing))
+	for f, s := range h.failing {
+		lines = append(lines, fmt.Sprintf("%s has been failing for %s: %v", strings.TrimSpace(f.what+" "+f.at), time.Since(s.since).Round(time.Second), s.err))
+	}
+	slices.Sort(lines)
+	if more := len(lines) - maxShown; more > 0 {
+		lines = append(lines[:maxShown], fmt.Sprintf("and %d more", more))
+	}
+	return errors.New(strings.Join(lines, "\n"))
 }

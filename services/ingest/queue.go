@@ -76,14 +76,23 @@ func (b *budget) release(n int64) {
 	b.mu.Unlock()
 }
 
-// wait blocks while the budget is used up. Batches flush by age, so that what
-// holds the bytes always moves on unless ClickHouse is away.
-func (b *budget) wait(ctx context.Context) error {
+// wake has wait look again.
+func (b *budget) wake() {
+	b.mu.Lock()
+	close(b.freed)
+	b.freed = make(chan struct{})
+	b.mu.Unlock()
+}
+
+// wait blocks while the budget is used up, unless pass says to go on. Batches
+// flush by age, so that what holds the bytes always moves on unless ClickHouse
+// is away.
+func (b *budget) wait(ctx context.Context, pass func() bool) error {
 	for {
 		b.mu.Lock()
 		used, freed := b.used, b.freed
 		b.mu.Unlock()
-		if used < b.limit {
+		if used < b.limit || pass() {
 			return nil
 		}
 		select {

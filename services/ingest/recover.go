@@ -9,7 +9,6 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/google/uuid"
-	"github.com/twmb/franz-go/pkg/kadm"
 )
 
 // marker is the metadata of every commit: which incarnation of the topic the
@@ -69,53 +68,19 @@ type recovery struct {
 	stored map[int64]struct{} // offsets of the range that the table holds
 }
 
-// recoveries reads the committed markers of the partitions: one recovery for
-// each that has a range pending. Their lanes look into the table themselves.
-func (in *ingest) recoveries(ctx context.Context, parts map[string][]int32, ids map[string]uuid.UUID) (map[partitionID]*recovery, error) {
-	var wanted kadm.TopicsSet
-	for t, ps := range parts {
-		wanted.Add(t, ps...)
-	}
-	committed, err := in.admin.FetchOffsetsForTopics(ctx, in.cfg.Group, wanted.Topics()...)
-	if err != nil {
-		return nil, fmt.Errorf("read committed offsets: %w", err)
-	}
-	out := map[partitionID]*recovery{}
-	for t, ps := range parts {
-		for _, p := range ps {
-			o, ok := committed.Lookup(t, p)
-			if !ok || o.Err != nil || o.At < 0 || o.Metadata == "" {
-				if o.Err != nil {
-					return nil, fmt.Errorf("committed offset of %s/%d: %w", t, p, o.Err)
-				}
-				continue
-			}
-			m, err := parseMarker(o.Metadata)
-			if err != nil {
-				return nil, fmt.Errorf("%s/%d: %w", t, p, err)
-			}
-			if m.pending == nil || m.topicID != ids[t] {
-				continue
-			}
-			out[partitionID{t, p}] = &recovery{want: *m.pending}
-		}
-	}
-	return out, nil
-}
-
 // storedOffsets asks the table which records of a range it holds. Another
 // attempt at the same insert may still be under way and land after we looked:
 // the token then makes either ours or that one a no-op.
-func (in *ingest) storedOffsets(ctx context.Context, topicID uuid.UUID, partition int32, r pendingRange) (map[int64]struct{}, error) {
+func (in *ingest) storedOffsets(ctx context.Context, at partitionID, topicID uuid.UUID, r pendingRange) (map[int64]struct{}, error) {
 	stored := map[int64]struct{}{}
-	err := in.retry(ctx, "recovery", func(ctx context.Context) error {
+	err := in.retry(ctx, "recovery", at.String(), func(ctx context.Context) error {
 		clear(stored)
 		rows, err := in.store.Query(ctx, `SELECT kafka_offset FROM audit_events
 			WHERE kafka_offset BETWEEN {first:Int64} AND {last:Int64} AND kafka_partition = {partition:UInt32} AND topic_id = {topic:UUID}`,
 			clickhouse.Named("first", strconv.FormatInt(r.first, 10)), clickhouse.Named("last", strconv.FormatInt(r.last, 10)),
-			clickhouse.Named("partition", strconv.Itoa(int(partition))), clickhouse.Named("topic", topicID.String()))
+			clickhouse.Named("partition", strconv.Itoa(int(at.partition))), clickhouse.Named("topic", topicID.String()))
 		if err != nil {
-			return fmt.Errorf("look for the rows of %s/%d %d-%d: %w", topicID, partition, r.first, r.last, err)
+			return fmt.Errorf("look for the rows of %s %d-%d: %w", at, r.first, r.last, err)
 		}
 		defer func() { _ = rows.Close() }() // Err tells what matters
 		for rows.Next() {

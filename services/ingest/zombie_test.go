@@ -70,9 +70,9 @@ func TestAZombieLaneCanNeitherCommitNorInsert(t *testing.T) {
 			in := newIngest(p.cfg, Deps{Log: log, Ops: ops.New(log)}, p.conn)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			in.client, in.commits = p.kafka, newCommitter(p.kafka, p.cfg.Group, log)
+			in.client, in.commits = p.kafka, newCommitter(p.kafka, p.cfg.Group)
 			go in.commits.run(ctx)
-			zombie := newLane(in, pm, 0, p.topicID(pm), "PM", owner)
+			zombie := newLane(in, partitionID{pm, 0}, p.topicID(pm), "PM", owner)
 			zombie.start(ctx)
 			zombie.push([]*kgo.Record{{Topic: pm, Partition: 0, Offset: 7, Value: event(1), Timestamp: time.Now()}})
 			select {
@@ -80,7 +80,7 @@ func TestAZombieLaneCanNeitherCommitNorInsert(t *testing.T) {
 			case <-time.After(deadline):
 				t.Fatal("the zombie goes on")
 			}
-			if got := testutil.ToFloat64(in.metrics.laneStops); got != 1 {
+			if got := testutil.ToFloat64(in.metrics.laneStops.WithLabelValues("moved")); got != 1 {
 				t.Errorf("got %v lanes stopped, want 1", got)
 			}
 			if in.budget.inUse() != 0 {
@@ -90,7 +90,7 @@ func TestAZombieLaneCanNeitherCommitNorInsert(t *testing.T) {
 			if err := p.conn.QueryRow(t.Context(), "SELECT count() FROM audit_events").Scan(&rows); err != nil || rows != 0 {
 				t.Errorf("got %d rows, %v; the zombie inserted", rows, err)
 			}
-			if err := in.commits.commit(ctx, owner, pm, p.topicID(pm), 0, 3, nil); !errors.Is(err, errNotOwner) {
+			if err := in.commits.commit(ctx, owner, partitionID{pm, 0}, 3, marker{topicID: p.topicID(pm)}); !errors.Is(err, errNotOwner) {
 				t.Errorf("its commit got %v, want a refusal", err)
 			}
 			offsets, err := p.admin.FetchOffsets(t.Context(), p.cfg.Group)

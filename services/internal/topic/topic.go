@@ -26,7 +26,7 @@ import (
 const DeadLetter = "audit.dead-letter.v1"
 
 // EventsPattern matches every event topic, as a regular expression.
-const EventsPattern = `^audit\.events\.[a-z][a-z0-9]*\.v1$`
+const EventsPattern = `^audit\.events\.[a-z][a-z0-9]{0,31}\.v1$`
 
 const (
 	// maxMessageBytes is the largest batch an event topic takes. It is well
@@ -196,26 +196,42 @@ func Check(ctx context.Context, cl *kgo.Client) error {
 	if _, ok := have[DeadLetter]; !ok || len(names) == 0 {
 		return errors.New("topics are missing: run auditrail migrate")
 	}
-	names = append(names, DeadLetter)
-	slices.Sort(names)
+	wrong, err := Wrong(ctx, cl, append(names, DeadLetter))
+	if err != nil || len(wrong) == 0 {
+		return err
+	}
+	var all []string
+	for _, err := range wrong {
+		all = append(all, err.Error())
+	}
+	slices.Sort(all)
+	return errors.New(strings.Join(all, "; "))
+}
+
+// Wrong reports those of the named topics that are configured such that events
+// could be lost or misdated, each with a sentence that says what to do.
+func Wrong(ctx context.Context, cl *kgo.Client, names []string) (map[string]error, error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
 	configs, err := kadm.NewClient(cl).DescribeTopicConfigs(ctx, names...)
 	if err != nil {
-		return fmt.Errorf("describe topics: %w", err)
+		return nil, fmt.Errorf("describe topics: %w", err)
 	}
-	var wrong []string
+	wrong := map[string]error{}
 	for _, name := range names {
 		rc, err := configs.On(name, nil)
+		if err == nil {
+			err = rc.Err
+		}
 		if err != nil {
-			return fmt.Errorf("describe topic %s: %w", name, err)
+			return nil, fmt.Errorf("describe topic %s: %w", name, err)
 		}
 		for _, c := range rc.Configs {
 			if must, ok := critical[c.Key]; ok && c.MaybeValue() != must {
-				wrong = append(wrong, fmt.Sprintf("%s has %s=%s, must be %s", name, c.Key, c.MaybeValue(), must))
+				wrong[name] = fmt.Errorf("topic %s has %s=%s, it must be %s: alter it", name, c.Key, c.MaybeValue(), must)
 			}
 		}
 	}
-	if len(wrong) > 0 {
-		return fmt.Errorf("topics are configured wrongly; alter them: %s", strings.Join(wrong, "; "))
-	}
-	return nil
+	return wrong, nil
 }

@@ -1,0 +1,191 @@
+package ingest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap/zaptest"
+
+	"github.com/auditrail/auditrail/pkg/audit"
+	"github.com/auditrail/auditrail/services/broker"
+	"github.com/auditrail/auditrail/services/internal/kafka"
+	"github.com/auditrail/auditrail/services/internal/testenv"
+	"github.com/auditrail/auditrail/services/internal/topic"
+)
+
+// A range in doubt may be larger than what a lane may hold, or the process:
+// --ingest-memory may have been lowered since.
+func TestARecoveryLargerThanTheMemoryEnds(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM")
+	values := make([][]byte, 8000)
+	for i := range values {
+		values[i] = event(i)
+	}
+	p.produce(pm, 0, values...)
+	p.leavePending(values, 0, int64(len(values)-1))
+	p.cfg.Limits.Memory = 1 << 20
+	p.start()
+	p.stored(uint64(len(values)))
+	p.committed()
+}
+
+func TestAStopDoesNotWaitForKafka(t *testing.T) {
+	t.Parallel()
+	if testenv.OnApacheKafka() {
+		t.Skip("ends its broker in the middle, which only the embedded one can")
+	}
+	at := testenv.ClickHouse(t).Config()
+	p := newPipeline(t, at, "PM")
+	b, err := broker.Start(context.Background(), broker.Config{Addr: "127.0.0.1:0", DataDir: t.TempDir(), RetentionBytes: 1 << 30, Retention: 1000 * time.Hour}, broker.Deps{Log: zaptest.NewLogger(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.cfg.Kafka = kafka.Config{Addr: []string{b.Addr()}}
+	cl, err := kafka.Open(t.Context(), p.cfg.Kafka, zaptest.NewLogger(t), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	p.kafka, p.admin = cl, kadm.NewClient(cl)
+	if _, err := topic.Ensure(t.Context(), cl, topic.Config{Modules: []string{"PM"}, Partitions: 2, Replication: 1, Retention: 1000 * time.Hour}.Specs()); err != nil {
+		t.Fatal(err)
+	}
+	p.cfg.Limits.FlushAge = 200 * time.Millisecond
+	stop := p.start()
+	p.produce(pm, 0, event(1))
+	p.stored(1)
+	p.produce(pm, 0, []byte("a dead letter in flight"))
+	b.Close()
+	stop() // fails the test when Run does not end
+}
+
+func TestARecordThatUnpacksToMoreThanADeadLetterHolds(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM")
+	p.start()
+	huge := bytes.Repeat([]byte("0"), 3<<20) // packs to almost nothing
+	cl, err := kafka.Open(t.Context(), p.cfg.Kafka, zaptest.NewLogger(t), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerBatchMaxBytes(8<<20), kgo.ProducerBatchCompression(kgo.ZstdCompression()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	if err := cl.ProduceSync(t.Context(), &kgo.Record{Topic: pm, Value: huge}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	p.produce(pm, 0, event(1))
+	p.stored(1)
+	r := p.deadLetters(1)["0"]
+	if headerOf(r, headerReason) != audit.RuleRecord || headerOf(r, headerSize) != fmt.Sprint(len(huge)) || len(headerOf(r, headerSHA256)) != 64 || !bytes.HasPrefix(huge, r.Value) {
+		t.Errorf("got a dead letter of %d bytes with headers %v", len(r.Value), r.Headers)
+	}
+}
+
+func TestAGroupWithoutOffsetsGoesOnAfterWhatIsStored(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM")
+	stop := p.start()
+	for i := range 50 {
+		p.produce(pm, int32(i%2), event(i))
+	}
+	p.stored(50)
+	p.committed()
+	stop()
+	p.cfg.Group = "another-group"
+	p.produce(pm, 0, event(50))
+	p.start()
+	p.stored(51)
+	p.committed()
+}
+
+func TestATopicMadeAnewIsStoredFromItsBeginning(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM", "VM")
+	p.start()
+	for i := range 20 {
+		p.produce(pm, 0, event(i))
+	}
+	p.stored(20)
+	before := p.topicID(pm)
+	if _, err := p.admin.DeleteTopic(t.Context(), pm); err != nil {
+		t.Fatal(err)
+	}
+	p.until("the topic to go", func() (bool, string) {
+		ids, err := topic.IDs(t.Context(), p.kafka)
+		_, there := ids[pm]
+		return err == nil && !there, fmt.Sprint(err)
+	})
+	p.until("the topic to be made anew", func() (bool, string) {
+		_, err := topic.Ensure(t.Context(), p.kafka, topic.Config{Modules: []string{"PM"}, Partitions: 2, Replication: 1, Retention: 1000 * time.Hour}.Specs())
+		return err == nil && p.topicID(pm) != before, fmt.Sprint(err)
+	})
+	fresh, err := kafka.Open(t.Context(), p.cfg.Kafka, zaptest.NewLogger(t), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fresh.Close()
+	p.kafka = fresh
+	for i := range 10 {
+		p.produce(pm, 0, event(100+i))
+	}
+	p.produce("audit.events.vm.v1", 0, event(200, func(e *audit.Event) { e.ModuleCode = "VM" }))
+	p.stored(31)
+}
+
+func TestTopicsOfOthersDoNotStopTheService(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM")
+	if _, err := p.admin.CreateTopic(t.Context(), 1, 1, nil, "audit.events."+strings.Repeat("a", 40)+".v1"); err != nil {
+		t.Fatal(err)
+	}
+	p.start()
+	p.produce(pm, 0, event(1))
+	p.stored(1)
+	// A module's topic that is found later and is configured wrongly stands
+	// still, visibly, and nobody's event is misjudged.
+	wrong := "audit.events.zz.v1"
+	if _, err := p.admin.CreateTopic(t.Context(), 1, 1, nil, wrong); err != nil {
+		t.Fatal(err)
+	}
+	p.produce(wrong, 0, event(2, func(e *audit.Event) { e.ModuleCode = "ZZ" }))
+	p.until("/readyz to name the topic", func() (bool, string) {
+		said := p.readyz()
+		return strings.Contains(said, wrong+"/0") && strings.Contains(said, "LogAppendTime"), said
+	})
+	p.produce(pm, 0, event(3))
+	p.stored(2)
+}
+
+func TestForeignCommitMetadataStopsItsPartitionAlone(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM")
+	var os kadm.Offsets
+	os.Add(kadm.Offset{Topic: pm, Partition: 0, At: 0, LeaderEpoch: -1, Metadata: "somebody's note"})
+	if err := p.admin.CommitAllOffsets(t.Context(), p.cfg.Group, os); err != nil {
+		t.Fatal(err)
+	}
+	p.produce(pm, 0, event(1))
+	p.produce(pm, 1, event(2))
+	p.start()
+	p.stored(1)
+	p.until("/readyz to name the partition", func() (bool, string) {
+		said := p.readyz()
+		return strings.Contains(said, pm+"/0") && strings.Contains(said, "somebody's note"), said
+	})
+}
+
+func TestSeveralServersNeedASharedTable(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM")
+	p.cfg.Store.Addr = append(p.cfg.Store.Addr, p.cfg.Store.Addr[0])
+	if err := Run(t.Context(), p.cfg, Deps{Log: zaptest.NewLogger(t)}); err == nil || !strings.Contains(err.Error(), "name one server") {
+		t.Errorf("got %v, want a refusal", err)
+	}
+}
