@@ -70,15 +70,15 @@ func TestWithdrawnKeysStopServing(t *testing.T) {
 	issuer, _, down := provider(t)
 	path := filepath.Join(t.TempDir(), "jwks.json")
 	for name, c := range map[string]struct {
-		src         source
-		iss         string
-		fail, empty func()
+		src               source
+		iss               string
+		fail, mend, empty func()
 	}{
 		"file": {
 			&fileSource{path: path}, "https://issuer.example",
-			func() { must(0, os.Remove(path)) }, func() { must(0, replaceFile(path, []byte(`{"keys":[]}`))) },
+			func() { must(0, os.Remove(path)) }, func() { writeKeys(t, path, testKeys...) }, func() { must(0, replaceFile(path, []byte(`{"keys":[]}`))) },
 		},
-		"provider": {newProviderSource(issuer), issuer, func() { down.Store(true) }, nil},
+		"provider": {newProviderSource(issuer), issuer, func() { down.Store(true) }, func() { down.Store(false) }, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			writeKeys(t, path, testKeys...)
@@ -97,17 +97,17 @@ func TestWithdrawnKeysStopServing(t *testing.T) {
 			if err := verify(); err != nil {
 				t.Errorf("the last good keys must serve for a while: %v", err)
 			}
-			now = clock.Add(keepFor)
+			now = now.Add(keepFor - refreshAfter)
 			if err := verify(); !errors.Is(err, errKeysAway) {
 				t.Errorf("after %s: %v, want keys away", keepFor, err)
 			}
+			c.mend()
+			now = now.Add(refetchAfter) // readiness asks sooner than every refreshAfter
+			if err := errors.Join(v.Ready(t.Context()), verify()); err != nil {
+				t.Errorf("mended: %v", err)
+			}
 			if c.empty == nil {
 				return
-			}
-			writeKeys(t, path, testKeys...)
-			now = now.Add(statAfter)
-			if err := errors.Join(verify(), v.Ready(t.Context())); err != nil {
-				t.Errorf("mended: %v", err)
 			}
 			c.empty()
 			now = now.Add(statAfter)

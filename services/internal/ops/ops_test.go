@@ -131,7 +131,7 @@ func TestServeDrainsNoLongerThanAsked(t *testing.T) {
 			if err != nil {
 				t.Errorf("%s: %v", c.name, err)
 			}
-		case <-time.After(30 * time.Second):
+		case <-time.After(DefaultDrain / 2):
 			t.Fatalf("%s: still draining", c.name)
 		}
 	}
