@@ -52,7 +52,8 @@ type Deps struct {
 // Run serves until ctx is done, and then returns nil after running inserts have
 // ended or drainTimeout has passed. Errors: an address that is not loopback or
 // is taken, a data folder that cannot be used or that another process uses, a
-// library that cannot be had or loaded.
+// library that cannot be had or loaded, a killed query that goes on: then the
+// engine still runs and holds its folder, until the process ends.
 func Run(ctx context.Context, cfg Config, deps Deps) error {
 	return run(ctx, cfg, deps)
 }

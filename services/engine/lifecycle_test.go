@@ -1,10 +1,13 @@
 package engine_test
 
 import (
-	"net"
+	"bufio"
+	"fmt"
 	"os"
+	osexec "os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -44,19 +47,77 @@ func TestRunRefuses(t *testing.T) {
 	}
 }
 
-// TestEngineEndsWithItsParent closes what the parent's death would close.
+// parentEnv, when set, makes TestEngineEndsWithItsParent the parent.
+const parentEnv = "AUDITRAIL_TEST_PARENT"
+
+// TestEngineEndsWithItsParent kills the process that started an engine.
 func TestEngineEndsWithItsParent(t *testing.T) {
 	t.Parallel()
-	e := testenv.NewEngine(t)
-	e.Orphan()
-	waitFor(t, 10*time.Second, "nobody listens", func() bool {
-		c, err := net.Dial("tcp", e.Addr)
-		if err == nil {
-			_ = c.Close()
-		}
-		return err != nil
-	})
+	if os.Getenv(parentEnv) != "" {
+		e := testenv.NewEngine(t)
+		fmt.Printf("\nengine %d %s\n", e.Pid(), e.DataDir())
+		<-t.Context().Done() // killed before
+		return
+	}
+	parent := osexec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestEngineEndsWithItsParent$")
+	parent.Env = append(os.Environ(), parentEnv+"=1")
+	out, err := parent.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := parent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	var dir string
+	for lines := bufio.NewScanner(out); pid == 0 && lines.Scan(); {
+		_, _ = fmt.Sscanf(lines.Text(), "engine %d %s", &pid, &dir)
+	}
+	_ = parent.Process.Kill()
+	_ = parent.Wait()
+	if pid == 0 {
+		t.Fatal("the parent started no engine")
+	}
+	waitFor(t, 30*time.Second, "the engine is gone", func() bool { return !alive(pid) })
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("%s is left: %v", dir, err)
+	}
 }
+
+// alive says whether a process runs. One that has ended and was not waited for
+// does not: in a container its new parent may never do that.
+func alive(pid int) bool {
+	if stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil {
+		return !strings.Contains(string(stat), ") Z ")
+	}
+	return syscall.Kill(pid, 0) == nil
+}
+
+// TestStuckQueryIsToldOf: the engine looks for a kill between blocks. A query
+// that takes long over one block must not hold up the process's end, and the end
+// is not a clean one.
+func TestStuckQueryIsToldOf(t *testing.T) {
+	t.Parallel()
+	e := testenv.NewEngine(t)
+	conn := connect(t, e.Config().Options())
+	ended := make(chan error, 1)
+	go func() { ended <- conn.Exec(background(), stuck) }()
+	waitFor(t, 10*time.Second, "the query runs", func() bool { return running(t, conn, "stuck_query") == 1 })
+	if code := e.Stop(); code != 1 {
+		t.Errorf("exit code %d, want 1", code)
+	}
+	if err := <-ended; err == nil {
+		t.Error("the query ended")
+	}
+	log, err := os.ReadFile(filepath.Join(e.DataDir(), "engine.log"))
+	if err != nil || !strings.Contains(string(log), "engine: a killed query goes on") {
+		t.Errorf("%v: the log does not say why", err)
+	}
+	e.Start() // the folder is free
+}
+
+// stuck takes minutes over one block.
+const stuck = "SELECT /* stuck_query */ sum(editDistance(repeat(toString(number % 10), 60000), repeat('b', 60000))) FROM numbers(100) SETTINGS max_threads = 1"
 
 // TestRestartSweepsResults: what a crash left of the HTTP interface's files goes.
 func TestRestartSweepsResults(t *testing.T) {

@@ -32,6 +32,7 @@ type Server struct {
 	mu       sync.Mutex
 	conns    map[*conn]struct{} // guarded by mu
 	draining bool               // guarded by mu
+	started  chan struct{}      // closed when draining begins; guarded by mu
 	wg       sync.WaitGroup     // one for each conn
 }
 
@@ -50,7 +51,10 @@ func (s *Server) Serve(ln net.Listener) error {
 			}
 			wait = min(max(2*wait, acceptWait), acceptWaitMax)
 			s.Log.Warn("accept", zap.Error(err), zap.Duration("again_in", wait))
-			time.Sleep(wait)
+			select {
+			case <-time.After(wait):
+			case <-s.drain(): // the listener is closed next
+			}
 			continue
 		}
 		wait = 0
@@ -89,7 +93,25 @@ func passing(err error) bool {
 func (s *Server) StartDrain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.draining = true
+	if !s.draining {
+		s.draining = true
+		close(s.drained())
+	}
+}
+
+// drain is closed by StartDrain.
+func (s *Server) drain() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.drained()
+}
+
+// drained makes the channel on first use, under mu.
+func (s *Server) drained() chan struct{} {
+	if s.started == nil {
+		s.started = make(chan struct{})
+	}
+	return s.started
 }
 
 // killTimeout bounds the wait for killed queries. The engine looks for a kill

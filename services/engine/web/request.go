@@ -154,7 +154,7 @@ func readPiece(body io.Reader, buf []byte) (n int, more bool, err error) {
 	for n < len(buf) {
 		k, err := body.Read(buf[n:])
 		n += k
-		if err == io.EOF { //nolint:errorlint // as Readers return it
+		if err == io.EOF {
 			return n, false, nil
 		}
 		if err != nil {

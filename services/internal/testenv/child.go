@@ -20,9 +20,9 @@ const engineEnv = "AUDITRAIL_TEST_ENGINE"
 // childSpec is what the parent tells the child.
 type childSpec struct {
 	Config engine.Config
-	// RemoveData: the data folder goes when the child ends by itself, even if
-	// the parent is dead by then.
-	RemoveData bool
+	// Temp is the parent's folder, which goes with the child when the parent is
+	// dead. A child that is told to end may be started again on it.
+	Temp string
 }
 
 // childReady is the line that the child writes to standard output once it serves.
@@ -42,7 +42,9 @@ func engineChild(spec string) int {
 		fmt.Fprintln(os.Stderr, "testenv:", err)
 		return 2
 	}
+	served := false
 	ready := func(native, http net.Addr) {
+		served = true
 		line := childReady{Addr: native.String()}
 		if http != nil {
 			line.HTTPAddr = http.String()
@@ -50,8 +52,8 @@ func engineChild(spec string) int {
 		_ = json.NewEncoder(os.Stdout).Encode(line) // a parent that is gone does not read it
 	}
 	err = engine.Run(ctx, s.Config, engine.Deps{Log: log, Ready: ready})
-	if s.RemoveData {
-		_ = os.RemoveAll(s.Config.DataDir)
+	if served && ctx.Err() == nil { // standard input ended: the parent died
+		_ = os.RemoveAll(s.Temp)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "engine:", err)

@@ -3,6 +3,7 @@ package testenv
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/auditrail/auditrail/services/engine"
 	"github.com/auditrail/auditrail/services/internal/store"
@@ -56,7 +58,7 @@ func ClickHouse(t testing.TB) *Engine {
 			shared.err = err
 			return
 		}
-		p := newProcess(dir, true)
+		p := newProcess(dir)
 		if shared.err = p.start(); shared.err == nil {
 			shared.proc = p
 		}
@@ -83,7 +85,12 @@ func ClickHouse(t testing.TB) *Engine {
 // stopped after the test.
 func NewEngine(t testing.TB, edit ...func(*engine.Config)) *Engine {
 	t.Helper()
-	p := newProcess(t.TempDir(), false)
+	// Not t.TempDir: the child removes it when this process is killed.
+	dir, err := os.MkdirTemp("", "auditrail-engine-") //nolint:usetesting // as said
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newProcess(dir)
 	for _, f := range edit {
 		f(&p.cfg)
 	}
@@ -105,12 +112,14 @@ func (e *Engine) Kill() {
 	}
 }
 
-// Stop ends the engine as a supervisor does, and waits until it is gone.
-func (e *Engine) Stop() {
+// Stop ends the engine as a supervisor does, waits until it is gone, and returns
+// its exit code; -1 when it had to be killed.
+func (e *Engine) Stop() int {
 	e.t.Helper()
 	if err := e.proc.signal(syscall.SIGTERM); err != nil {
 		e.t.Fatal(err)
 	}
+	return e.proc.cmd.ProcessState.ExitCode()
 }
 
 // Start starts the engine again after Kill or Stop, on the same addresses and data.
@@ -127,14 +136,6 @@ func (e *Engine) Pid() int { return e.proc.cmd.Process.Pid }
 // DataDir is the engine's --data-dir.
 func (e *Engine) DataDir() string { return e.proc.cfg.DataDir }
 
-// Orphan closes the engine's standard input, as this process's death would.
-func (e *Engine) Orphan() {
-	e.t.Helper()
-	if err := e.proc.stdin.Close(); err != nil {
-		e.t.Fatal(err)
-	}
-}
-
 func (e *Engine) exec(query string) error {
 	ctx := context.Background()
 	cfg := e.Config()
@@ -150,21 +151,29 @@ func (e *Engine) exec(query string) error {
 // process is an engine child. Only one goroutine uses it at a time, but for
 // engine.
 type process struct {
-	cfg    engine.Config
-	remove bool   // the data folder is ours to remove
-	log    string // path of the child's log
+	cfg  engine.Config
+	temp string // a folder of ours, to be removed
+	log  string // path of the child's log, in temp
 
 	cmd   *exec.Cmd
-	stdin io.Closer // the child ends when it is closed, by us or by our death
+	stdin io.Closer     // the child ends when it is closed, by us or by our death
+	read  chan struct{} // closed when standard output has ended
 }
 
-func newProcess(dir string, remove bool) *process {
+// Limits of a child, after which it is killed: longer than a start on a slow
+// machine takes, and than the engine waits for running inserts and killed queries.
+const (
+	startLimit = time.Minute
+	stopLimit  = 20 * time.Second
+)
+
+func newProcess(dir string) *process {
 	return &process{
 		cfg: engine.Config{
 			Addr: "127.0.0.1:0", HTTPAddr: "127.0.0.1:0", DataDir: dir, User: "default", ExitWithParent: true,
 			Cache: os.Getenv("AUDITRAIL_ENGINE_CACHE"), Library: os.Getenv("AUDITRAIL_CHDB_LIBRARY"),
 		},
-		remove: remove, log: filepath.Join(dir, "engine.log"),
+		temp: dir, log: filepath.Join(dir, "engine.log"),
 	}
 }
 
@@ -196,7 +205,7 @@ func (p *process) start() error {
 	}
 	cfg := p.cfg
 	cfg.Library = lib
-	spec, err := json.Marshal(childSpec{Config: cfg, RemoveData: p.remove})
+	spec, err := json.Marshal(childSpec{Config: cfg, Temp: p.temp})
 	if err != nil {
 		return err
 	}
@@ -208,38 +217,59 @@ func (p *process) start() error {
 	if err != nil {
 		return err
 	}
-	defer log.Close()          //nolint:errcheck // the child's copy stays open
 	p.cmd = exec.Command(self) //nolint:gosec,noctx // this binary; ended by signal and by standard input
 	p.cmd.Env = append(os.Environ(), engineEnv+"="+string(spec))
 	p.cmd.Stderr = log
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
-		return err
+		return errors.Join(err, log.Close())
 	}
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
-		return err
+		return errors.Join(err, log.Close())
 	}
 	if err := p.cmd.Start(); err != nil {
-		return err
+		return errors.Join(err, log.Close())
 	}
-	var ready childReady
-	if err := json.NewDecoder(out).Decode(&ready); err != nil {
-		_ = p.signal(syscall.SIGKILL)
-		words, _ := os.ReadFile(p.log)
-		return fmt.Errorf("the engine did not start: %s", strings.TrimSpace(string(words)))
+	p.read = make(chan struct{})
+	started := make(chan childReady, 1)
+	go func() {
+		defer close(p.read)
+		defer close(started)
+		defer log.Close() //nolint:errcheck // for people
+		in := json.NewDecoder(out)
+		var ready childReady
+		if in.Decode(&ready) == nil {
+			started <- ready
+		}
+		// Whatever else is printed: a full pipe would stop the child.
+		_, _ = io.Copy(log, io.MultiReader(in.Buffered(), out))
+	}()
+	select {
+	case ready, ok := <-started:
+		if ok {
+			p.cfg.Addr, p.cfg.HTTPAddr = ready.Addr, ready.HTTPAddr
+			return nil
+		}
+	case <-time.After(startLimit):
+		err = fmt.Errorf("not within %v", startLimit)
 	}
-	p.cfg.Addr, p.cfg.HTTPAddr = ready.Addr, ready.HTTPAddr
-	return nil
+	_ = p.signal(syscall.SIGKILL)
+	words, _ := os.ReadFile(p.log)
+	return errors.Join(fmt.Errorf("the engine did not start: %s", strings.TrimSpace(string(words))), err)
 }
 
-// signal sends sig and waits for the end. Nothing happens when the child is not running.
+// signal sends sig and waits for the end, which it brings about after stopLimit.
+// Nothing happens when the child is not running.
 func (p *process) signal(sig os.Signal) error {
 	if p.cmd == nil || p.cmd.Process == nil || p.cmd.ProcessState != nil {
 		return nil
 	}
-	if err := p.cmd.Process.Signal(sig); err != nil {
+	if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
+	kill := time.AfterFunc(stopLimit, func() { _ = p.cmd.Process.Kill() })
+	defer kill.Stop()
+	<-p.read         // Wait closes the pipe
 	_ = p.cmd.Wait() // a signal is an error
 	return nil
 }
@@ -247,7 +277,5 @@ func (p *process) signal(sig os.Signal) error {
 // end stops the child and removes its data.
 func (p *process) end() {
 	_ = p.signal(syscall.SIGTERM) // gone already, then
-	if p.remove {
-		_ = os.RemoveAll(p.cfg.DataDir)
-	}
+	_ = os.RemoveAll(p.temp)
 }
