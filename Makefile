@@ -15,17 +15,18 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 .PHONY: run
-run: deps build ## run everything on embedded parts with demo data (flags: make run ARGS="--demo-rate 0")
+run: deps ## run everything on embedded parts with demo data (flags: make run ARGS="--demo-rate 0")
 	bin/auditrail dev $(ARGS)
 
 .PHONY: deps
-deps: ## install what run and test need: the ClickHouse engine's library, into a cache
-	@command -v go >/dev/null || { echo "make deps: Go 1.26 or newer is needed: install it, then run make again" >&2; exit 1; }
-	@go run ./services/auditrail engine --fetch >/dev/null
+deps: build ## install what run and test need: the ClickHouse engine's library, into a cache
+	@bin/auditrail engine --fetch >/dev/null
 
 .PHONY: build
 build: ## build bin/auditrail
+	@command -v go >/dev/null || { echo "make build: Go 1.26 or newer is needed: install it, then run make again" >&2; exit 1; }
 	@mkdir -p bin
+	@[ -e bin/auditrail ] || echo "building bin/auditrail; the first time takes a few minutes"
 	go build -trimpath -o bin/auditrail ./services/auditrail
 
 .PHONY: test
@@ -45,6 +46,11 @@ test-kafka: deps ## the component and end-to-end tests against Apache Kafka itse
 test-race: deps ## the same under the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test -race $(GOTESTARGS) $(PACKAGES)
 
+.PHONY: race
+race: deps
+	@command -v cc >/dev/null || { echo "make race: the race detector needs a C compiler: install gcc, then run make check again" >&2; exit 1; }
+	CGO_ENABLED=1 go test -race ./pkg/... ./services/ingest ./services/internal/ops
+
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (30s)
 	@for pkg in $$(go list $(PACKAGES)); do \
@@ -56,7 +62,7 @@ bench: ## ratios against yardsticks measured in the same run
 	go run ./services/bench
 
 .PHONY: check
-check: fmt-check lint tidy-check image-check test ## all that CI checks
+check: fmt-check lint tidy-check image-check test race ## all that CI checks
 
 .PHONY: fmt
 fmt: ## format the code
@@ -78,7 +84,7 @@ lint: $(TOOLS)/golangci-lint-$(GOLANGCI) ## linters
 
 .PHONY: tidy-check
 tidy-check:
-	@for m in $(MODULES); do (cd $$m && GOWORK=off go mod tidy -diff >/dev/null) || { echo "$$m/go.mod is not tidy: run make tidy"; exit 1; }; done
+	@for m in $(MODULES); do (cd $$m && GOWORK=off go mod tidy -diff) || { echo "$$m/go.mod is not tidy, or could not be checked: run make tidy"; exit 1; }; done
 
 .PHONY: tidy
 tidy: ## tidy all modules

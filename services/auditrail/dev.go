@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -32,6 +33,8 @@ type devCmd struct {
 	DataDir            string  `name:"data-dir" help:"Folder for all data. A second start goes on with what is there." default:"./data" type:"path"`
 	DemoRate           float64 `name:"demo-rate" help:"Demo events a second; 0 for no demo events at all, past ones neither." default:"2"`
 
+	ExitWithParent bool `hidden:"" help:"End when standard input does."`
+
 	// The services' own limits are dev's flags too.
 	Ingest ingest.Limits `embed:""`
 	Query  query.Limits  `embed:""`
@@ -42,6 +45,14 @@ type devCmd struct {
 func (c *devCmd) Run(ctx context.Context, log *zap.Logger) error {
 	if err := c.validate(); err != nil {
 		return err
+	}
+	if c.ExitWithParent {
+		var stop context.CancelFunc
+		ctx, stop = context.WithCancel(ctx)
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin) // its end is all that matters
+			stop()
+		}()
 	}
 	brokerCfg, err := configured[broker.Config]()
 	if err != nil {
@@ -59,6 +70,15 @@ func (c *devCmd) Run(ctx context.Context, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
+	ingestCfg.Limits = c.Ingest
+	if err := ingestCfg.Validate(); err != nil {
+		return err
+	}
+	ln, err := ops.Listen(ctx, c.HTTPAddr)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = ln.Close() }() // served or not, it is ours
 	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 		return fmt.Errorf("--data-dir: %w", err)
 	}
@@ -89,8 +109,8 @@ func (c *devCmd) Run(ctx context.Context, log *zap.Logger) error {
 		return err
 	}
 	queryCfg.Store, queryCfg.Identity, queryCfg.Limits = migrateCfg.Store, issuer.Config(), c.Query
-	ingestCfg.Kafka, ingestCfg.Store, ingestCfg.Limits = migrateCfg.Kafka, migrateCfg.Store, c.Ingest
-	return c.serve(ctx, queryCfg, ingestCfg, log)
+	ingestCfg.Kafka, ingestCfg.Store = migrateCfg.Kafka, migrateCfg.Store
+	return c.serve(ctx, ln, queryCfg, ingestCfg, log)
 }
 
 // configured is a service's configuration as its own subcommand would have it
@@ -109,17 +129,13 @@ func (c *devCmd) validate() error {
 }
 
 // serve runs the services until ctx ends or one of them fails.
-func (c *devCmd) serve(ctx context.Context, queryCfg query.Config, ingestCfg ingest.Config, log *zap.Logger) error {
+func (c *devCmd) serve(ctx context.Context, ln net.Listener, queryCfg query.Config, ingestCfg ingest.Config, log *zap.Logger) error {
 	o := ops.New(log)
 	api, err := query.New(queryCfg, query.Deps{Log: log, Ops: o})
 	if err != nil {
 		return err
 	}
 	defer func() { _ = api.Close() }() // only reads went through it
-	ln, err := ops.Listen(ctx, c.HTTPAddr)
-	if err != nil {
-		return err
-	}
 	mux := http.NewServeMux()
 	o.Mount(mux)
 	mux.Handle("/", api.Handler())
@@ -149,6 +165,10 @@ func (c *devCmd) welcome(w io.Writer, httpAddr string) {
 	if wd, err := os.Getwd(); err == nil && c.DataDir != filepath.Join(wd, "data") {
 		token += " --data-dir " + c.DataDir
 	}
+	hint := "Search the newest events as the demo Manager:"
+	if c.DemoRate == 0 {
+		hint = "Without demo events there is nothing to find until you emit some. A Manager's search:"
+	}
 	fmt.Fprintf(w, `
 Auditrail is running. Ctrl-C drains and stops it; the data stays in %s.
 
@@ -157,14 +177,14 @@ Auditrail is running. Ctrl-C drains and stops it; the data stays in %s.
   Kafka        %s
   ClickHouse   %s (native)  http://%s (HTTP)
 
-Search the newest events as the demo Manager:
+%s
 
   curl -s http://%s/audit-log/admin/search \
     -H "Authorization: Bearer $(%s)" \
     -H 'Content-Type: application/json' \
     -d '{"pageSize": 3}'
 
-`, c.DataDir, httpAddr, httpAddr, c.KafkaAddr, c.ClickHouseAddr, c.ClickHouseHTTPAddr, httpAddr, token)
+`, c.DataDir, httpAddr, httpAddr, c.KafkaAddr, c.ClickHouseAddr, c.ClickHouseHTTPAddr, hint, httpAddr, token)
 	if c.DemoRate > 0 {
 		fmt.Fprintf(w, "Demo identities, each a command that prints its token:\n\n")
 		for _, d := range demoIdentities {

@@ -70,16 +70,11 @@ func (d *devProcess) log() string {
 	return d.output.String()
 }
 
-// newDev makes a dev with ports of its own and data in a temporary folder.
+// newDev makes a dev with data in a temporary folder.
 func newDev(t *testing.T) *devProcess {
 	t.Helper()
 	d := &devProcess{t: t, data: filepath.Join(t.TempDir(), "data")}
-	for _, addr := range []*string{&d.http, &d.kafka, &d.native, &d.clickhouseHTTP} {
-		*addr = freeAddr(t)
-	}
-	if testenv.OnApacheKafka() {
-		d.kafka, d.external = testenv.Kafka(t).Addr[0], []string{"--no-embedded-broker"}
-	}
+	d.choosePorts()
 	t.Cleanup(func() {
 		d.stop()
 		if t.Failed() {
@@ -87,6 +82,20 @@ func newDev(t *testing.T) *devProcess {
 		}
 	})
 	return d
+}
+
+// choosePorts picks ports that are free now.
+func (d *devProcess) choosePorts() {
+	d.t.Helper()
+	for _, addr := range []*string{&d.http, &d.kafka, &d.native, &d.clickhouseHTTP} {
+		*addr = freeAddr(d.t)
+	}
+	if testenv.OnApacheKafka() {
+		if d.external == nil {
+			d.external = []string{"--no-embedded-broker", "--kafka-addr", testenv.Kafka(d.t).Addr[0]}
+		}
+		d.kafka = d.external[2]
+	}
 }
 
 func freeAddr(t *testing.T) string {
@@ -104,32 +113,65 @@ func (d *devProcess) command(args ...string) *exec.Cmd {
 		"--clickhouse-http-addr", d.clickhouseHTTP, "--data-dir", d.data}, append(d.external, args...)...)...)
 }
 
-// start runs it and waits until it is ready.
+// start runs it and waits until it is ready. Ports that somebody else took in
+// the meantime are chosen anew.
 func (d *devProcess) start(args ...string) {
 	d.t.Helper()
-	d.cmd, d.ended = d.command(args...), make(chan struct{})
+	for range 5 {
+		from := len(d.log())
+		d.run(args...)
+		if d.ready() {
+			return
+		}
+		if said := d.log()[from:]; !strings.Contains(said, "address already in use") {
+			d.t.Fatalf("auditrail dev did not start: %v", d.err)
+		}
+		d.choosePorts()
+	}
+	d.t.Fatal("no free ports for auditrail dev")
+}
+
+func (d *devProcess) run(args ...string) {
+	d.t.Helper()
+	d.cmd, d.ended = d.command(append(args, "--exit-with-parent")...), make(chan struct{})
 	d.cmd.Stdout, d.cmd.Stderr = d, d
+	// It ends when this pipe does: also when this test is killed.
+	alive, err := d.cmd.StdinPipe()
+	if err != nil {
+		d.t.Fatal(err)
+	}
 	if err := d.cmd.Start(); err != nil {
 		d.t.Fatal(err)
 	}
 	go func() {
 		defer close(d.ended)
 		d.err = d.cmd.Wait()
+		_ = alive.Close() // the process is gone
 	}()
-	d.ready()
 }
 
-func (d *devProcess) ready() {
+// ready waits until it is ready, and returns false when it ended instead.
+func (d *devProcess) ready() bool {
 	d.t.Helper()
-	d.until("/readyz", func() (bool, string) {
-		resp, err := http.Get("http://" + d.http + "/readyz")
-		if err != nil {
-			return false, err.Error()
+	end := time.Now().Add(deadline)
+	for {
+		said := "no answer"
+		if resp, err := http.Get("http://" + d.http + "/readyz"); err == nil {
+			body, _ := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if said = string(body); resp.StatusCode == http.StatusOK {
+				return true
+			}
 		}
-		defer resp.Body.Close()
-		body, _ := io.ReadAll(resp.Body)
-		return resp.StatusCode == http.StatusOK, string(body)
-	})
+		if time.Now().After(end) {
+			d.t.Fatalf("auditrail dev does not become ready: %s", said)
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-d.ended:
+			return false
+		}
+	}
 }
 
 // stop sends what Ctrl-C sends and waits for the end.
@@ -343,6 +385,10 @@ func TestWhoSeesWhat(t *testing.T) {
 		a := d.search(expired, `{}`)
 		return a.status == http.StatusUnauthorized, a.body
 	})
+	foreign := newDev(t)
+	if err := os.MkdirAll(foreign.data, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	manager := d.token("--customer", "c1")
 	for what, c := range map[string]struct {
 		token, body string
@@ -357,7 +403,7 @@ func TestWhoSeesWhat(t *testing.T) {
 		"page out of range":   {manager, `{"pageNumber":101}`, http.StatusBadRequest},
 		"QQL is not there":    {manager, `{"qql":"action:Add"}`, http.StatusNotImplemented},
 		"SQL in a parameter":  {manager, `{"startDate":"0 OR 1=1"}`, http.StatusBadRequest},
-		"another dev's token": {newDev(t).token("--customer", "c1"), `{}`, http.StatusUnauthorized},
+		"another dev's token": {foreign.token("--customer", "c1"), `{}`, http.StatusUnauthorized},
 	} {
 		a := d.search(c.token, c.body)
 		if a.status != c.status || len(a.AuditRecords) > 0 || strings.Contains(a.body, "totalCount") {
@@ -374,11 +420,39 @@ func TestEmitReportsEveryLine(t *testing.T) {
 		"not JSON\n" +
 		`{"customerUuid":"c1","moduleCode":"PM","createdDate":1}` + "\n" +
 		strings.Replace(sample(time.Now().UnixMilli()), "eaa0a5b2", "eaa0a5b3", 1) // no newline at the end
+	// A stop ends it, whatever its input does.
+	quiet := exec.Command(binary(), "emit", "--kafka-addr", d.kafka)
+	open, err := quiet.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	says, err := quiet.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := quiet.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fprintln(open, "not JSON"); err != nil {
+		t.Fatal(err)
+	}
+	first, err := bufio.NewReader(says).ReadString('\n') // it reads by now
+	if err != nil || !strings.HasPrefix(first, "line 1: ") {
+		t.Errorf("got %q, %v", first, err)
+	}
+	if err := quiet.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := quiet.Wait(); err == nil {
+		t.Error("emit was stopped in the middle and says that all is well")
+	}
+
 	_, stderr, code := auditrail(t, lines, "emit", "--kafka-addr", d.kafka)
 	if code != 1 {
 		t.Errorf("got exit code %d with refused lines, want 1", code)
 	}
-	for _, want := range []string{"line 2: ", "line 3: ", "action", "4 lines read, 2 delivered, 2 refused, 0 failed"} {
+	for _, want := range []string{"line 3: ", "line 4: ", "action", "4 lines read, 2 delivered, 2 refused, 0 failed"} {
 		if !strings.Contains(stderr, want) {
 			t.Errorf("%q is not in what emit says:\n%s", want, stderr)
 		}
@@ -452,7 +526,10 @@ func TestMistakesAreNamed(t *testing.T) {
 		{"--demo-rate", []string{"dev", "--demo-rate", "-1"}},
 		{"loopback", []string{"broker", "--kafka-addr", "0.0.0.0:0", "--data-dir", t.TempDir()}},
 		{"this machine", []string{"engine", "--clickhouse-addr", "0.0.0.0:0", "--data-dir", t.TempDir()}},
-		{"Wizard", []string{"token", "--role", "Wizard", "--data-dir", t.TempDir()}},
+		{"Unit Manager", []string{"token", "--role", "Wizard", "--data-dir", t.TempDir()}},
+		{"start auditrail dev", []string{"token", "--data-dir", filepath.Join(t.TempDir(), "typo")}},
+		{"--kafka-addr", []string{"emit", "--kafka-addr", "127.0.0.1:1"}},
+		{"--batch-rows", []string{"dev", "--batch-rows", "0", "--data-dir", t.TempDir()}},
 		{"--oidc-issuer or --jwks-file", []string{"query", "--http-addr", "127.0.0.1:0"}},
 		{"--batch-rows", []string{"ingest", "--batch-rows", "0", "--http-addr", "127.0.0.1:0"}},
 	} {

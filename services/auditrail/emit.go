@@ -29,23 +29,29 @@ const (
 	fullPause = 5 * time.Millisecond
 	// namedRefusals is how many refused lines are named; more are counted.
 	namedRefusals = 20
-	// drainTimeout bounds the wait for the last acknowledgements.
+	// emitDrain bounds the wait for the last acknowledgements, stopDrain the
+	// same after a signal.
 	emitDrain = time.Minute
+	stopDrain = 5 * time.Second
 )
 
 // Run publishes the events on standard input, one JSON object a line.
 func (c *emitCmd) Run(ctx context.Context, log *zap.Logger) error {
-	// A read of a terminal cannot be interrupted; closing it can.
-	context.AfterFunc(ctx, func() { _ = os.Stdin.Close() })
 	return emitLines(ctx, c.Kafka, os.Stdin, os.Stderr, log)
 }
 
 // lineCount counts what became of the lines. Lines that are blank count nowhere.
-type lineCount struct{ read, emitted, refused atomic.Int64 }
+type lineCount struct{ read, refused atomic.Int64 }
 
 // emitLines publishes every line of in, reports on out, and returns an error
 // when a line was refused or an event was not acknowledged by Kafka.
 func emitLines(ctx context.Context, cfg kafka.Config, in io.Reader, out io.Writer, log *zap.Logger) error {
+	// The SDK would wait for a broker for ever; a person at a shell wants to know.
+	probe, err := kafka.Open(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	probe.Close()
 	e, err := emit.New(emit.Config{
 		Brokers: cfg.Addr, ClientID: "auditrail-emit", Logger: log,
 		OnError: func(e audit.Event, err error) { fmt.Fprintf(out, "event %s was not delivered: %v\n", e.ID, err) },
@@ -59,10 +65,25 @@ func emitLines(ctx context.Context, cfg kafka.Config, in io.Reader, out io.Write
 		s := e.Stats()
 		fmt.Fprintf(out, "%d lines read, %d delivered, %d refused, %.0f/s\n", n.read.Load(), s.Delivered, n.refused.Load(), float64(s.Delivered)/time.Since(began).Seconds())
 	})
-	readErr := readLines(ctx, in, func(line []byte) error { return emitLine(ctx, e, line, &n, out) })
+	// A read of a terminal or a quiet pipe cannot be interrupted, so it has a
+	// goroutine of its own, which a stop leaves behind.
+	read := make(chan error, 1)
+	go func() {
+		read <- readLines(ctx, in, func(at int64, line []byte) error { return emitLine(ctx, e, at, line, &n, out) })
+	}()
+	var readErr error
+	select {
+	case readErr = <-read:
+	case <-ctx.Done():
+		readErr = ctx.Err()
+	}
+	if errors.Is(readErr, context.Canceled) {
+		readErr = errors.New("stopped before the end of the input")
+	}
 	stop()
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), emitDrain)
 	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopDrain, cancel) })()
 	closeErr := e.Close(drain)
 	s, took := e.Stats(), time.Since(began)
 	fmt.Fprintf(out, "%d lines read, %d delivered, %d refused, %d failed in %s (%.0f/s)\n",
@@ -79,8 +100,8 @@ func emitLines(ctx context.Context, cfg kafka.Config, in io.Reader, out io.Write
 }
 
 // emitLine publishes one line and names it when it is refused.
-func emitLine(ctx context.Context, e *emit.Emitter, line []byte, n *lineCount, out io.Writer) error {
-	at := n.read.Add(1)
+func emitLine(ctx context.Context, e *emit.Emitter, at int64, line []byte, n *lineCount, out io.Writer) error {
+	n.read.Add(1)
 	var ev audit.Event
 	err := audit.Decode(line, &ev)
 	if err == nil {
@@ -90,7 +111,6 @@ func emitLine(ctx context.Context, e *emit.Emitter, line []byte, n *lineCount, o
 		return ctx.Err()
 	}
 	if err == nil {
-		n.emitted.Add(1)
 		return nil
 	}
 	if refused := n.refused.Add(1); refused <= namedRefusals {
@@ -116,25 +136,27 @@ func emitPatiently(ctx context.Context, e *emit.Emitter, ev audit.Event) error {
 	}
 }
 
-// readLines calls do for every line that is not blank. A line longer than a
+// readLines calls do for every line that is not blank, with its number in the
+// input. A line longer than a
 // record may be is passed on whole, for do to refuse.
-func readLines(ctx context.Context, in io.Reader, do func([]byte) error) error {
+func readLines(ctx context.Context, in io.Reader, do func(at int64, line []byte) error) error {
 	r := bufio.NewReaderSize(in, 1<<20)
 	var long []byte
-	for ctx.Err() == nil {
+	for at := int64(1); ctx.Err() == nil; at++ {
 		line, err := r.ReadSlice('\n')
 		if errors.Is(err, bufio.ErrBufferFull) {
 			// Only the beginning of an endless line is kept: it is refused anyway.
 			if len(long) <= audit.MaxRecordBytes {
 				long = append(long, line...)
 			}
+			at-- // the same line goes on
 			continue
 		}
 		if len(long) > 0 {
 			line, long = append(long, line...), nil
 		}
 		if line = bytes.TrimSpace(line); len(line) > 0 {
-			if err := do(line); err != nil {
+			if err := do(at, line); err != nil {
 				return err
 			}
 		}

@@ -80,11 +80,11 @@ func (c *ingestCmd) Run(ctx context.Context, log *zap.Logger) error {
 	// The endpoints stay up through the drain, so that it can be watched.
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	context.AfterFunc(ctx, o.Drain)
-	var g errgroup.Group
+	g, running := errgroup.WithContext(ctx) // without its endpoints it does not go on
 	g.Go(func() error { return ops.Serve(serving, ln, mux, ops.DefaultDrain, log) })
 	g.Go(func() error {
 		defer stop()
-		return ingest.Run(ctx, c.Config, ingest.Deps{Log: log, Ops: o})
+		return ingest.Run(running, c.Config, ingest.Deps{Log: log, Ops: o})
 	})
 	return g.Wait()
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/auditrail/auditrail/services/internal/identity"
@@ -11,16 +12,19 @@ type tokenCmd struct {
 	Customer     string        `help:"Subscription (customerUuid)." default:"${demo_customer}"`
 	User         string        `help:"User (userUuid)." default:"${demo_user}"`
 	Name         string        `help:"User name." default:"${demo_name}"`
-	Role         string        `help:"Manager, Unit Manager, Auditor, Scanner, Reader, KnowledgeBase Only, Remediation User or Contact." default:"Manager"`
+	Role         string        `help:"One of ${enum}." enum:"Manager,Unit Manager,Auditor,Scanner,Reader,KnowledgeBase Only,Remediation User,Contact" default:"Manager"`
 	BusinessUnit []string      `help:"Business unit of the user (repeatable)." sep:"none"`
 	ViewAll      bool          `help:"See the whole subscription whatever the role."`
-	Tier         string        `help:"Express Lite, Express, Standard, Enterprise or Premium." default:"Premium"`
+	Tier         string        `help:"One of ${enum}." enum:"Express Lite,Express,Standard,Enterprise,Premium" default:"Premium"`
 	TTL          time.Duration `name:"ttl" help:"How long the token holds." default:"12h"`
 	DataDir      string        `help:"Data folder of the dev that shall accept it." default:"./data" type:"path"`
 }
 
 // Run prints one token.
 func (c *tokenCmd) Run() error {
+	if _, err := os.Stat(c.DataDir); err != nil {
+		return fmt.Errorf("--data-dir: %w: start auditrail dev with this folder first", err)
+	}
 	issuer, err := identity.OpenIssuer(c.DataDir)
 	if err != nil {
 		return err

@@ -25,6 +25,7 @@ const (
 	headerPartition  = "auditrail-partition"   //
 	headerOffset     = "auditrail-offset"      //
 	headerAppendedAt = "auditrail-appended-at" // epoch ms, the broker's clock
+	headerKey        = "auditrail-key"         // the record's own key
 	headerSize       = "auditrail-size"        // bytes of a value that was cut
 	headerSHA256     = "auditrail-sha256"      // of the whole value that was cut, in hexadecimal
 )
@@ -69,6 +70,9 @@ func (d deadLetter) message(topicID uuid.UUID) *kgo.Record {
 		header(headerPartition, partition),
 		header(headerOffset, offset),
 		header(headerAppendedAt, strconv.FormatInt(r.Timestamp.UnixMilli(), 10)),
+	}
+	if r.Key != nil {
+		headers = append(headers, kgo.RecordHeader{Key: headerKey, Value: r.Key[:min(len(r.Key), maxDeadHeaders)]})
 	}
 	value := r.Value
 	if len(value) > maxDeadValue {

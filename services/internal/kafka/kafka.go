@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/plugin/kzap"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 )
 
 // Config says where Kafka is. Its tags are flags; see auditrail --help.
@@ -21,6 +22,14 @@ type Config struct {
 // starting, short enough that a wrong address is noticed.
 const pingTimeout = 15 * time.Second
 
+// sampleEvery is how often the client's own words on one subject are logged: a
+// broker that is away would fill the log otherwise.
+const sampleEvery = 10 * time.Second
+
+func sampled(c zapcore.Core) zapcore.Core {
+	return zapcore.NewSamplerWithOptions(c, sampleEvery, 1, 0)
+}
+
 // Options are the options common to every client.
 func (c Config) Options(log *zap.Logger) []kgo.Opt {
 	return []kgo.Opt{
@@ -29,7 +38,7 @@ func (c Config) Options(log *zap.Logger) []kgo.Opt {
 		// A broker that hangs up before its first answer is restarting, not
 		// speaking another protocol: what is buffered must not be given up.
 		kgo.AlwaysRetryEOF(),
-		kgo.WithLogger(kzap.New(log.Named("kafka").WithOptions(zap.IncreaseLevel(zap.WarnLevel)), kzap.Level(kgo.LogLevelWarn))),
+		kgo.WithLogger(kzap.New(log.Named("kafka").WithOptions(zap.WrapCore(sampled)), kzap.Level(kgo.LogLevelWarn))),
 	}
 }
 
