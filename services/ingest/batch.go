@@ -26,6 +26,7 @@ type batch struct {
 	dead        []deadLetter
 	months      months
 	sealed      bool // takes no more, whatever its size
+	remade      bool // somebody may have tried to insert it before
 }
 
 func newBatch() *batch { return &batch{rows: newColumns()} }

@@ -109,6 +109,34 @@ func (c *columns) add(e *audit.Event, id uuid.UUID, at position, retentionDays u
 	c.retention.Append(retentionDays)
 }
 
+// only copies the rows of the given offsets.
+func (c *columns) only(offsets map[int64]struct{}) *columns {
+	out := newColumns()
+	from, to := c.dictionaries(), out.dictionaries()
+	texts, textsTo := c.texts(), out.texts()
+	for i, offset := range c.offset {
+		if _, ok := offsets[offset]; !ok {
+			continue
+		}
+		for k, d := range from {
+			to[k].append(d.keys[d.rows[i]])
+		}
+		for k, s := range texts {
+			textsTo[k].AppendBytes(s.RowBytes(i))
+		}
+		out.id.Append(c.id[i])
+		out.appID.Append(c.appID[i])
+		out.sourceIP.Append(c.sourceIP[i])
+		out.created.AppendRaw(c.created.Data[i])
+		out.appended.AppendRaw(c.appended.Data[i])
+		out.topicID.Append(c.topicID[i])
+		out.partition.Append(c.partition[i])
+		out.offset.Append(offset)
+		out.retention.Append(c.retention[i])
+	}
+	return out
+}
+
 // address maps an address to the column's form: IPv4 mapped, absent as ::.
 // The event is valid, so an address that does not parse cannot occur.
 func address(s string) proto.IPv6 {
@@ -142,6 +170,10 @@ func (c *columns) dictionaries() [12]*dictionary {
 	}
 }
 
+func (c *columns) texts() [8]*proto.ColStr {
+	return [...]*proto.ColStr{&c.userName, &c.userUUID, &c.targetName, &c.comment, &c.link, &c.changes, &c.requestID, &c.extra}
+}
+
 // spareBytes is the size from which a text buffer that a batch left mostly
 // empty is given back.
 const spareBytes = 1 << 20
@@ -151,7 +183,7 @@ func (c *columns) reset() {
 	for _, d := range c.dictionaries() {
 		d.reset(rows)
 	}
-	for _, s := range []*proto.ColStr{&c.userName, &c.userUUID, &c.targetName, &c.comment, &c.link, &c.changes, &c.requestID, &c.extra} {
+	for _, s := range c.texts() {
 		if cap(s.Buf) > spareBytes && len(s.Buf) < cap(s.Buf)/4 {
 			*s = proto.ColStr{}
 			continue

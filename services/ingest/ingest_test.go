@@ -289,6 +289,24 @@ func TestDiedWhenSomeMonthsOfTheInsertHadLanded(t *testing.T) {
 	p.committed()
 }
 
+// The engine writes a token down before the part is in place. Died in between,
+// it takes every repetition for a duplicate of rows that it does not have.
+func TestDiedWithTheTokenWrittenAndTheRowsNot(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM")
+	values := p.hundred()
+	p.produce(pm, 0, values...)
+	p.leavePending(values, 0, 59)
+	p.insertAs(values, 0, 59, func(int) bool { return true })
+	// A part's rows go, its token stays: as after that death.
+	if err := p.conn.Exec(t.Context(), "DELETE FROM audit_events WHERE kafka_offset % 2 = 1 SETTINGS lightweight_deletes_sync = 2"); err != nil {
+		t.Fatal(err)
+	}
+	p.start()
+	p.stored(100)
+	p.committed()
+}
+
 func TestRecordsThatAreNotThoseNamedStopTheLane(t *testing.T) {
 	t.Parallel()
 	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM")

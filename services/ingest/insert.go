@@ -119,31 +119,83 @@ func (i *inserter) close() {
 	}
 }
 
-// renameAfter is how old the commit that names a batch may be when an insert
-// starts. An older one is repeated first: the partition may have moved
-// meanwhile, and the broker then says so.
-const renameAfter = 10 * time.Second
-
-// insert repeats a batch's insert until the engine acknowledges it, ctx ends
-// or the partition has another owner.
+// insert stores the rows of a batch: it repeats the insert until the engine
+// acknowledges it, ctx ends or the partition has another owner.
+//
+// An acknowledgement of a repetition does not say that the rows are there. The
+// engine writes a token down before it puts the part in place; if it dies in
+// between, the token is burnt: every repetition is a no-op, and the rows are
+// nowhere. So whenever an earlier attempt may have got that far, the table is
+// asked, and rows that it lacks are inserted under the next token. Nobody can
+// insert them under the burnt one any more, a zombie neither.
 func (l *lane) insert(ctx context.Context, b *batch) error {
-	token := b.token(l.topicID, l.partition)
+	rows, doubt := b.rows, b.remade
+	for n := 0; ; n++ {
+		token := b.token(l.topicID, l.partition)
+		if n > 0 {
+			token = fmt.Sprintf("%s#%d", token, n)
+		}
+		attempts, err := l.insertUnder(ctx, token, rows, b)
+		if err != nil {
+			return err
+		}
+		if attempts == 1 && !doubt {
+			return nil
+		}
+		missing, err := l.missing(ctx, b)
+		if err != nil {
+			return err
+		}
+		if len(missing) == 0 {
+			return nil
+		}
+		l.log.Warn("the engine said yes and does not have all rows; inserting the others under the next token", zap.String("token", token), zap.Int("missing", len(missing)))
+		l.in.metrics.repaired.Add(float64(len(missing)))
+		rows, doubt = b.rows.only(missing), true
+	}
+}
+
+// missing are the offsets of the batch's rows that the table does not hold.
+func (l *lane) missing(ctx context.Context, b *batch) (map[int64]struct{}, error) {
+	stored, err := l.in.storedOffsets(ctx, l.at, l.topicID, pendingRange{first: b.first, last: b.last})
+	if err != nil {
+		return nil, err
+	}
+	missing := map[int64]struct{}{}
+	for _, offset := range b.rows.offset {
+		if _, ok := stored[offset]; !ok {
+			missing[offset] = struct{}{}
+		}
+	}
+	return missing, nil
+}
+
+// insertUnder repeats one insert until it is acknowledged, and returns how
+// many attempts that took.
+func (l *lane) insertUnder(ctx context.Context, token string, rows *columns, b *batch) (attempts int, err error) {
 	fresh := func(ctx context.Context) error {
 		if time.Since(b.named) < renameAfter {
 			return nil
 		}
 		return l.name(ctx, b)
 	}
-	return l.in.retry(ctx, "insert", l.at.String(), func(ctx context.Context) error {
+	err = l.in.retry(ctx, "insert", l.at.String(), func(ctx context.Context) error {
+		attempts++
 		began := time.Now()
-		err := l.in.inserter.once(ctx, token, b.rows.block, fresh)
+		err := l.in.inserter.once(ctx, token, rows.block, fresh)
 		l.in.metrics.inserted(time.Since(began), err)
 		if err != nil {
 			return fmt.Errorf("insert batch %s: %w", token, err)
 		}
 		return nil
 	})
+	return attempts, err
 }
+
+// renameAfter is how old the commit that names a batch may be when an insert
+// starts. An older one is repeated first: the partition may have moved
+// meanwhile, and the broker then says so.
+const renameAfter = 10 * time.Second
 
 // retry repeats do, with growing pauses, until it returns nil, ctx ends or the
 // partition turns out to have another owner. at names the partition, "" for

@@ -168,7 +168,7 @@ func (l *lane) accumulate(ctx context.Context) {
 				return
 			}
 			l.log.Info("insert in doubt is made again", zap.Int64("offset", cur.first), zap.Int("records", cur.count), zap.Int("stored", len(r.stored)))
-			cur.sealed = true
+			cur.sealed, cur.remade = true, true
 			l.recovered()
 			continue
 		}
@@ -334,8 +334,8 @@ func (l *lane) store(ctx context.Context, b *batch) error {
 			return err
 		}
 		// 3. Insert under the range's token, again and again until the engine
-		// says yes. If it landed and we were told that it failed, the token
-		// makes the repetition a no-op.
+		// says yes and has the rows. If it landed and we were told that it
+		// failed, the token makes the repetition a no-op.
 		if err := l.insert(ctx, b); err != nil {
 			return err
 		}
