@@ -71,7 +71,7 @@ func (in *ingest) fetchError(at partitionID, err error) (anew bool) {
 	switch {
 	case errors.Is(err, kerr.OffsetOutOfRange):
 		kind = "out-of-range"
-		err = fmt.Errorf("Kafka dropped records before they were stored; the partition stands still until an operator sets its offset: %w", err)
+		err = fmt.Errorf("records were dropped by Kafka before they were stored; the partition stands still until an operator sets its offset: %w", err)
 		in.health.failed("fetch", at.String(), err)
 	case errors.Is(err, kgo.ErrMaxDecompress):
 		kind = "too-large"

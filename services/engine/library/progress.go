@@ -64,7 +64,7 @@ func (r *report) stop() {
 }
 
 func (r *report) tell() {
-	const mb = 1 << 20
+	const mb = 1_000_000
 	have := min(size(r.dir), r.total) // npm keeps a second copy at the end
 	line := fmt.Sprintf("fetching the ClickHouse engine: %d of %d MB (%d%%)", have/mb, r.total/mb, 100*have/max(r.total, 1))
 	if r.terminal {

@@ -90,7 +90,7 @@ func (c *cluster) start(i int) {
 	if out, err := c.java("kafka.tools.StorageTool", "format", "-t", clusterID, "-c", properties).CombinedOutput(); err != nil {
 		c.t.Fatalf("format broker %d: %v\n%s", i+1, err, out)
 	}
-	log, err := os.Create(filepath.Join(c.dir, fmt.Sprintf("%d.log", i+1))) //nolint:gosec // in the test's own folder
+	log, err := os.Create(filepath.Join(c.dir, fmt.Sprintf("%d.log", i+1)))
 	if err != nil {
 		c.t.Fatal(err)
 	}
