@@ -321,6 +321,23 @@ func TestAnEventGoesInAndComesBack(t *testing.T) {
 	d.total(token, 2)
 }
 
+func TestAKilledDevStartsAgainAtOnce(t *testing.T) {
+	t.Parallel()
+	d := newDev(t)
+	d.start("--demo-rate", "0")
+	token := d.token("--customer", sampleCustomer)
+	const n = 500
+	for i := range n {
+		d.produce("audit.events.pm.v1", strings.Replace(sample(time.Now().UnixMilli()), "eaa0a5b2", fmt.Sprintf("%08x", i), 1))
+		if i == n/2 {
+			_ = d.cmd.Process.Kill()
+			<-d.ended
+			d.start("--demo-rate", "0")
+		}
+	}
+	d.total(token, n)
+}
+
 func TestADeadEngineComesBackAndNothingIsLost(t *testing.T) {
 	t.Parallel()
 	d := newDev(t)

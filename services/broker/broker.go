@@ -58,7 +58,7 @@ func Start(ctx context.Context, cfg Config, deps Deps) (*Broker, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data folder of the broker: %w", err)
 	}
-	lock, err := filelock.Take(filepath.Join(dir, "lock"))
+	lock, err := filelock.Take(filepath.Join(dir, "lock"), 0)
 	if err != nil {
 		return nil, fmt.Errorf("data folder of the broker: %w", err)
 	}

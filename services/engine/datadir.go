@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/auditrail/auditrail/services/internal/filelock"
 )
@@ -15,6 +16,9 @@ const (
 	lockName  = "auditrail.lock" // in engineDir
 	tempDir   = "auditrail.tmp"  // in engineDir, for the HTTP interface's files
 	dirMode   = os.FileMode(0o750)
+	// lockPatience outlasts the end of an engine whose parent was just killed:
+	// it notices, finishes its inserts and goes.
+	lockPatience = 5 * time.Second
 )
 
 // openDataDir makes the engine's folder and locks it: the library itself does
@@ -28,7 +32,7 @@ func openDataDir(dataDir string) (dir string, lock *filelock.Lock, err error) {
 	if err := os.MkdirAll(dir, dirMode); err != nil {
 		return "", nil, fmt.Errorf("--data-dir: %w", err)
 	}
-	if lock, err = filelock.Take(filepath.Join(dir, lockName)); err != nil {
+	if lock, err = filelock.Take(filepath.Join(dir, lockName), lockPatience); err != nil {
 		return "", nil, fmt.Errorf("--data-dir: %w", err)
 	}
 	return dir, lock, nil

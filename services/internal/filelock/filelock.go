@@ -14,10 +14,13 @@ import (
 // Lock is a held lock. It ends with the process, however that ends.
 type Lock struct{ f *os.File }
 
-// Take locks path, creating the file if needed. It does not wait: when another
-// process holds the lock it says so, and which.
-func Take(path string) (*Lock, error) {
+// Take locks path, creating the file if needed. When another process holds the
+// lock for longer than patience it says so, and which.
+func Take(path string, patience time.Duration) (*Lock, error) {
 	l, err := take(path)
+	for end := time.Now().Add(patience); busy(err) && time.Now().Before(end); l, err = take(path) {
+		<-time.After(waitInterval)
+	}
 	if busy(err) {
 		return nil, fmt.Errorf("%s is locked: another process%s uses this folder; stop it, or choose another with --data-dir", path, owner(path))
 	}

@@ -12,15 +12,15 @@ import (
 
 func TestOneHolderAtATime(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
-	l, err := Take(path)
+	l, err := Take(path, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Take(path); err == nil || !strings.Contains(err.Error(), "--data-dir") || !strings.Contains(err.Error(), strconv.Itoa(os.Getpid())) {
+	if _, err := Take(path, 0); err == nil || !strings.Contains(err.Error(), "--data-dir") || !strings.Contains(err.Error(), strconv.Itoa(os.Getpid())) {
 		t.Errorf("the second holder got %v, want who has it and what to do", err)
 	}
 	l.Release()
-	again, err := Take(path)
+	again, err := Take(path, 0)
 	if err != nil {
 		t.Fatalf("after the release: %v", err)
 	}
