@@ -104,3 +104,35 @@ func TestOnlyLoopback(t *testing.T) {
 		}
 	}
 }
+
+func TestRetentionIsBounded(t *testing.T) {
+	t.Parallel()
+	const bound = 40 << 20
+	b, err := Start(t.Context(), Config{Addr: "127.0.0.1:0", DataDir: t.TempDir(), RetentionBytes: bound, Retention: time.Hour}, Deps{Log: zaptest.NewLogger(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	cl := client(t, b, kgo.ProducerBatchCompression(kgo.NoCompression()))
+	adm := kadm.NewClient(cl)
+	keep := "3600000"
+	if _, err := adm.CreateTopic(t.Context(), 1, 1, map[string]*string{"retention.ms": &keep}, "things"); err != nil {
+		t.Fatal(err)
+	}
+	value := make([]byte, 512<<10)
+	for range 256 { // 128 MiB
+		if err := cl.ProduceSync(t.Context(), &kgo.Record{Topic: "things", Value: value}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.cluster.ApplyRetention() // what the broker does every cleanEvery
+	starts, err := adm.ListStartOffsets(t.Context(), "things")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, _ := starts.Lookup("things", 0)
+	if kept := (256 - o.Offset) * int64(len(value)); kept > bound+2*segmentBytes {
+		t.Errorf("%d bytes are kept, the bound is %d and segments have %d", kept, bound, segmentBytes)
+	}
+	cl.Close()
+}
