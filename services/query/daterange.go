@@ -3,6 +3,7 @@ package query
 import (
 	"fmt"
 	"math"
+	"strconv"
 
 	"github.com/auditrail/auditrail/services/internal/problem"
 )
@@ -18,7 +19,7 @@ func (f *form) dateRange() (start, end *int64) {
 	start, end = f.date("startDate"), f.date("endDate")
 	if start != nil && end != nil && *start > *end {
 		f.violate(problem.Violation{
-			Field: "startDate", Value: *start, Limit: fmt.Sprintf("at most endDate, %d", *end),
+			Field: "startDate", Value: strconv.FormatInt(*start, 10), Limit: fmt.Sprintf("at most endDate, %d", *end),
 			Message: "must not be after endDate",
 		})
 	}
@@ -32,7 +33,7 @@ func (f *form) date(name string) *int64 {
 	}
 	if ms != 0 && ms > -secondsBelow && ms < secondsBelow {
 		f.violate(problem.Violation{
-			Field: name, Value: ms, Limit: "milliseconds since 1970-01-01 UTC",
+			Field: name, Value: strconv.FormatInt(ms, 10), Limit: "milliseconds since 1970-01-01 UTC",
 			Message: fmt.Sprintf("looks like seconds; in milliseconds it is %d", ms*1000),
 		})
 		return nil

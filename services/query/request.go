@@ -164,7 +164,7 @@ func (f *form) unknown(name string, allowed []string) {
 	message := "is not known; known are " + strings.Join(allowed, ", ")
 	for _, a := range allowed {
 		if strings.EqualFold(a, name) {
-			message = "is not known; did you mean " + a + "?"
+			message = "is not known; did you mean " + a
 		}
 	}
 	f.violate(problem.Violation{Field: problem.Shorten(name), Message: message})
@@ -221,7 +221,7 @@ func (f *form) number(name string, least, most int64) (value int64, ok bool) {
 		text = unquote(raw)
 	}
 	value, err := parseWhole(text)
-	limit := fmt.Sprintf("%d-%d", least, most)
+	limit := fmt.Sprintf("%d to %d", least, most)
 	switch {
 	case errors.Is(err, strconv.ErrSyntax):
 		f.violate(problem.Violation{Field: name, Value: problem.Shorten(text), Message: "must be a whole number"})

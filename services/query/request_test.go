@@ -123,7 +123,7 @@ func TestParseSearchRefuses(t *testing.T) {
 func TestSecondsAreToldInMilliseconds(t *testing.T) {
 	_, err := parseSearch([]byte(`{"startDate":"1650444199"}`))
 	want := []problem.Violation{{
-		Field: "startDate", Value: int64(1650444199), Limit: "milliseconds since 1970-01-01 UTC",
+		Field: "startDate", Value: "1650444199", Limit: "milliseconds since 1970-01-01 UTC",
 		Message: "looks like seconds; in milliseconds it is 1650444199000",
 	}}
 	if d := cmp.Diff(problem.From(err).Violations, want); d != "" {
@@ -134,7 +134,7 @@ func TestSecondsAreToldInMilliseconds(t *testing.T) {
 func TestUnknownMemberSuggestsTheRightCase(t *testing.T) {
 	_, err := parseSearch([]byte(`{"PageSize":1,"limit":1}`))
 	v := problem.From(err).Violations
-	if len(v) != 2 || !strings.Contains(v[0].Message, "did you mean pageSize?") || !strings.Contains(v[1].Message, strings.Join(searchMembers, ", ")) {
+	if len(v) != 2 || !strings.Contains(v[0].Message, "did you mean pageSize") || !strings.Contains(v[1].Message, strings.Join(searchMembers, ", ")) {
 		t.Errorf("got %+v", v)
 	}
 }
