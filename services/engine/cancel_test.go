@@ -81,8 +81,8 @@ func TestHTTPDisconnectKillsTheQuery(t *testing.T) {
 	t.Parallel()
 	e := testenv.ClickHouse(t)
 	conn := connect(t, e.Config().Options())
-	exec(t, conn, "CREATE TABLE default.http_sink (a UInt64) ENGINE = Null")
-	for format, before := range map[string]string{"CSV": "", "Parquet": "", "Null": "INSERT INTO default.http_sink "} {
+	exec(t, conn, "CREATE TABLE "+e.Database+".http_sink (a UInt64) ENGINE = Null")
+	for format, before := range map[string]string{"CSV": "", "Parquet": "", "Null": "INSERT INTO " + e.Database + ".http_sink "} {
 		comment := "disconnect_" + format
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
