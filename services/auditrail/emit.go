@@ -137,8 +137,8 @@ func emitPatiently(ctx context.Context, e *emit.Emitter, ev audit.Event) error {
 }
 
 // readLines calls do for every line that is not blank, with its number in the
-// input. A line longer than a
-// record may be is passed on whole, for do to refuse.
+// input. Of a line longer than a record may be, enough is passed on for do to
+// refuse it.
 func readLines(ctx context.Context, in io.Reader, do func(at int64, line []byte) error) error {
 	r := bufio.NewReaderSize(in, 1<<20)
 	var long []byte

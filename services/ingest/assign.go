@@ -60,7 +60,7 @@ func (in *ingest) resume(l *lane) {
 	defer in.mu.Unlock()
 	if in.lanes[l.at] == l && in.paused[l.at] && l.held.Load() < in.laneShare()/2 {
 		delete(in.paused, l.at)
-		in.client.ResumeFetchPartitions(map[string][]int32{l.topic: {l.partition}})
+		in.client.ResumeFetchPartitions(map[string][]int32{l.at.topic: {l.at.partition}})
 	}
 }
 

@@ -44,6 +44,11 @@ func (b *batch) take(offset int64, size int, held int64) {
 	b.held += held
 }
 
+// span is the range that names the batch.
+func (b *batch) span() pendingRange {
+	return pendingRange{first: b.first, last: b.last, count: b.count, bytes: b.bytes}
+}
+
 // full says that the batch must be written before it takes another record.
 func (b *batch) full(limits Limits) bool {
 	return b.sealed || b.count >= limits.BatchRows || b.bytes >= int64(limits.BatchBytes) || b.months.count() >= maxMonths || b.rows.full()

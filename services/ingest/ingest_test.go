@@ -255,63 +255,45 @@ func TestUnreachableEngineIsSaidAndOldSchemaRefused(t *testing.T) {
 
 func TestDiedBeforeTheInsert(t *testing.T) {
 	t.Parallel()
-	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM")
-	values := p.hundred()
-	p.produce(pm, 0, values...)
+	p, values := newCrash(t)
 	p.leavePending(values, 0, 59)
-	p.start()
-	p.stored(100)
-	p.committed()
+	p.recovers()
 }
 
 func TestDiedAfterTheInsertAndBeforeTheCommit(t *testing.T) {
 	t.Parallel()
-	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM")
-	values := p.hundred()
-	p.produce(pm, 0, values...)
+	p, values := newCrash(t)
 	p.leavePending(values, 0, 59)
 	p.insertAs(values, 0, 59, func(int) bool { return true })
-	p.start()
-	p.stored(100)
-	p.committed()
+	p.recovers()
 }
 
 func TestDiedWhenSomeMonthsOfTheInsertHadLanded(t *testing.T) {
 	t.Parallel()
-	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM")
-	values := p.hundred()
-	p.produce(pm, 0, values...)
+	p, values := newCrash(t)
 	p.leavePending(values, 10, 59)
 	p.insertAs(values, 0, 9, func(int) bool { return true }) // the batch before
 	p.insertAs(values, 10, 59, func(i int) bool { return i%2 == 0 })
-	p.start()
-	p.stored(100)
-	p.committed()
+	p.recovers()
 }
 
 // The engine writes a token down before the part is in place. Died in between,
 // it takes every repetition for a duplicate of rows that it does not have.
 func TestDiedWithTheTokenWrittenAndTheRowsNot(t *testing.T) {
 	t.Parallel()
-	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM")
-	values := p.hundred()
-	p.produce(pm, 0, values...)
+	p, values := newCrash(t)
 	p.leavePending(values, 0, 59)
 	p.insertAs(values, 0, 59, func(int) bool { return true })
 	// A part's rows go, its token stays: as after that death.
 	if err := p.conn.Exec(t.Context(), "DELETE FROM audit_events WHERE kafka_offset % 2 = 1 SETTINGS lightweight_deletes_sync = 2"); err != nil {
 		t.Fatal(err)
 	}
-	p.start()
-	p.stored(100)
-	p.committed()
+	p.recovers()
 }
 
 func TestRecordsThatAreNotThoseNamedStopTheLane(t *testing.T) {
 	t.Parallel()
-	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM")
-	values := p.hundred()
-	p.produce(pm, 0, values...)
+	p, values := newCrash(t)
 	p.leavePending(values[:59], 0, 59) // named with one record less
 	p.produce(pm, 1, event(1000))
 	p.start()
@@ -324,6 +306,23 @@ func TestRecordsThatAreNotThoseNamedStopTheLane(t *testing.T) {
 	if err := p.conn.QueryRow(t.Context(), "SELECT toInt32(kafka_partition) FROM audit_events").Scan(&at); err != nil || at != 1 {
 		t.Errorf("the row is of partition %d, %v; want 1", at, err)
 	}
+}
+
+// newCrash is a pipeline with a hundred events in partition 0, in Kafka alone.
+func newCrash(t *testing.T) (p *pipeline, values [][]byte) {
+	t.Helper()
+	p = newPipeline(t, testenv.ClickHouse(t).Config(), "PM")
+	values = p.hundred()
+	p.produce(pm, 0, values...)
+	return p, values
+}
+
+// recovers starts ingest and waits until each of the hundred is stored once.
+func (p *pipeline) recovers() {
+	p.t.Helper()
+	p.start()
+	p.stored(100)
+	p.committed()
 }
 
 // hundred events, every other one in the month before.

@@ -131,7 +131,7 @@ func (i *inserter) close() {
 func (l *lane) insert(ctx context.Context, b *batch) error {
 	rows, doubt := b.rows, b.remade
 	for n := 0; ; n++ {
-		token := b.token(l.topicID, l.partition)
+		token := b.token(l.topicID, l.at.partition)
 		if n > 0 {
 			token = fmt.Sprintf("%s#%d", token, n)
 		}
@@ -157,7 +157,7 @@ func (l *lane) insert(ctx context.Context, b *batch) error {
 
 // missing are the offsets of the batch's rows that the table does not hold.
 func (l *lane) missing(ctx context.Context, b *batch) (map[int64]struct{}, error) {
-	stored, err := l.in.storedOffsets(ctx, l.at, l.topicID, pendingRange{first: b.first, last: b.last})
+	stored, err := l.in.storedOffsets(ctx, l.at, l.topicID, b.span())
 	if err != nil {
 		return nil, err
 	}

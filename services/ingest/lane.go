@@ -18,14 +18,12 @@ import (
 // goroutines: the accumulator decodes records into the batch at hand, the
 // writer stores the batch before. A lane lives from assignment to revocation.
 type lane struct {
-	in        *ingest
-	at        partitionID
-	topic     string // of at
-	partition int32  // of at
-	topicID   uuid.UUID
-	module    string // the only moduleCode its records may carry
-	owner     ownership
-	recovery  *recovery // the batch to make again first; nil: none
+	in       *ingest
+	at       partitionID
+	topicID  uuid.UUID
+	module   string // the only moduleCode its records may carry
+	owner    ownership
+	recovery *recovery // the batch to make again first; nil: none
 	// recovering is true while recovery is to be done, for the poll loop.
 	recovering atomic.Bool
 	log        *zap.Logger
@@ -49,7 +47,7 @@ const batchesPerLane = 2
 
 func newLane(in *ingest, at partitionID, topicID uuid.UUID, module string, owner ownership) *lane {
 	l := &lane{
-		in: in, at: at, topic: at.topic, partition: at.partition, topicID: topicID, module: module, owner: owner,
+		in: in, at: at, topicID: topicID, module: module, owner: owner,
 		log:    in.log.With(zap.String("topic", at.topic), zap.Int32("partition", at.partition)),
 		queue:  newQueue(),
 		full:   make(chan *batch),
@@ -82,7 +80,7 @@ func (l *lane) recovered() {
 	}
 }
 
-// start runs the lane until drain or abandon.
+// start runs the lane until it is drained or cut off.
 func (l *lane) start(ctx context.Context) {
 	ctx, l.cancel = context.WithCancel(ctx)
 	go func() {
@@ -149,6 +147,16 @@ func (l *lane) accumulate(ctx context.Context) {
 	<-flush.C
 	reserved, due := false, false
 	for {
+		if r := l.recovery; r != nil && l.complete(cur) {
+			if err := r.check(cur); err != nil {
+				l.lost(cur.first, err)
+				return
+			}
+			l.log.Info("insert in doubt is made again", zap.Int64("offset", cur.first), zap.Int("records", cur.count), zap.Int("stored", len(r.stored)))
+			cur.sealed, cur.remade = true, true
+			l.recovered()
+			continue
+		}
 		var ready <-chan struct{}
 		var out chan<- *batch
 		if l.complete(cur) {
@@ -161,16 +169,6 @@ func (l *lane) accumulate(ctx context.Context) {
 			if due && !cur.empty() && l.recovery == nil {
 				out = l.full
 			}
-		}
-		if r := l.recovery; r != nil && l.complete(cur) {
-			if err := r.check(cur); err != nil {
-				l.lost(cur.first, err)
-				return
-			}
-			l.log.Info("insert in doubt is made again", zap.Int64("offset", cur.first), zap.Int("records", cur.count), zap.Int("stored", len(r.stored)))
-			cur.sealed, cur.remade = true, true
-			l.recovered()
-			continue
 		}
 		select {
 		case <-ctx.Done():
@@ -269,7 +267,7 @@ func (l *lane) check(e *audit.Event, r *kgo.Record, at position) (uuid.UUID, err
 		return uuid.UUID{}, err
 	}
 	if e.ModuleCode != l.module {
-		return uuid.UUID{}, wrongTopic(e.ModuleCode, l.topic)
+		return uuid.UUID{}, wrongTopic(e.ModuleCode, l.at.topic)
 	}
 	return eventID(e, at)
 }
@@ -353,7 +351,8 @@ func (l *lane) store(ctx context.Context, b *batch) error {
 
 // name commits the batch's first offset with the batch's range as metadata.
 func (l *lane) name(ctx context.Context, b *batch) error {
-	err := l.commit(ctx, b.first, &pendingRange{first: b.first, last: b.last, count: b.count, bytes: b.bytes})
+	pending := b.span()
+	err := l.commit(ctx, b.first, &pending)
 	b.named = time.Now()
 	return err
 }

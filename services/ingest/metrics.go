@@ -63,14 +63,14 @@ func (m *metrics) inserted(took time.Duration, err error) {
 // lagOf sets a lane's lag: what the partition holds beyond what is stored.
 func (m *metrics) lagOf(l *lane) {
 	next := max(l.next.Load(), l.first.Load())
-	m.lag.WithLabelValues(l.topic, strconv.Itoa(int(l.partition))).Set(float64(max(0, l.high.Load()-next)))
+	m.lag.WithLabelValues(l.at.topic, strconv.Itoa(int(l.at.partition))).Set(float64(max(0, l.high.Load()-next)))
 }
 
 func (m *metrics) stored(l *lane, b *batch) {
 	m.lagOf(l)
-	m.records.WithLabelValues(l.topic).Add(float64(b.count))
+	m.records.WithLabelValues(l.at.topic).Add(float64(b.count))
 	for _, d := range b.dead {
-		m.deadLetters.WithLabelValues(l.topic, d.reason).Inc()
+		m.deadLetters.WithLabelValues(l.at.topic, d.reason).Inc()
 	}
 	if n := b.rows.rows(); n > 0 {
 		m.rows.Add(float64(n))

@@ -71,9 +71,8 @@ func (b *budget) release(n int64) {
 	}
 	b.mu.Lock()
 	b.used -= n
-	close(b.freed)
-	b.freed = make(chan struct{})
 	b.mu.Unlock()
+	b.wake()
 }
 
 // wake has wait look again.

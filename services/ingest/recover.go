@@ -110,8 +110,7 @@ var errMismatch = errors.New("the records of the pending range are not those tha
 
 // check compares the batch that was made again with the range that was named.
 func (r *recovery) check(b *batch) error {
-	got := pendingRange{first: b.first, last: b.last, count: b.count, bytes: b.bytes}
-	if got != r.want {
+	if got := b.span(); got != r.want {
 		return fmt.Errorf("%w: named %+v, found %+v; compare the table with Kafka and commit the right offset by hand", errMismatch, r.want, got)
 	}
 	return nil
