@@ -196,21 +196,7 @@ func (d *devProcess) stop() {
 
 func (d *devProcess) until(what string, done func() (bool, string)) {
 	d.t.Helper()
-	end := time.Now().Add(deadline)
-	for {
-		ok, got := done()
-		if ok {
-			return
-		}
-		if time.Now().After(end) {
-			d.t.Fatalf("waited for %s; got %s", what, got)
-		}
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case <-d.ended:
-			d.t.Fatalf("auditrail dev ended while waiting for %s: %v", what, d.err)
-		}
-	}
+	testenv.Until(d.t, deadline, d.ended, what, done)
 }
 
 // auditrail runs another subcommand and returns its standard output.

@@ -155,21 +155,7 @@ func (p *pipeline) committed() {
 
 func (p *pipeline) until(what string, done func() (bool, string)) {
 	p.t.Helper()
-	end := time.Now().Add(deadline)
-	for {
-		ok, got := done()
-		if ok {
-			return
-		}
-		if time.Now().After(end) {
-			p.t.Fatalf("waited for %s; got %s", what, got)
-		}
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-p.t.Context().Done():
-			return
-		}
-	}
+	testenv.Until(p.t, deadline, nil, what, done)
 }
 
 // readyz is what /readyz of the ingest started last says.
