@@ -73,10 +73,6 @@ func (in *ingest) fetchError(at partitionID, err error) (anew bool) {
 		kind = "out-of-range"
 		err = fmt.Errorf("records were dropped by Kafka before they were stored; the partition stands still until an operator sets its offset: %w", err)
 		in.health.failed("fetch", at.String(), err)
-	case errors.Is(err, kgo.ErrMaxDecompress):
-		kind = "too-large"
-		err = fmt.Errorf("a batch unpacks to more than %d bytes; the partition stands still until an operator moves its offset past it: %w", decompressBytes, err)
-		in.health.failed("fetch", at.String(), err)
 	case errors.Is(err, kerr.UnknownTopicID), errors.Is(err, kerr.InconsistentTopicID):
 		kind, anew = "topic-anew", true
 	}

@@ -2,9 +2,11 @@ package ingest
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/auditrail/auditrail/pkg/audit"
 )
@@ -23,6 +25,9 @@ type batch struct {
 	held        int64     // bytes taken from the memory budget
 	named       time.Time // when its range was last committed
 	rows        *columns
+	doubted     []int // rows that their producer or an operator sends again
+	duplicates  int   // records left out because they are stored already
+	refusals    int   // of the engine, one after the other
 	dead        []deadLetter
 	months      months
 	sealed      bool // takes no more, whatever its size
@@ -63,7 +68,7 @@ func (b *batch) token(topicID uuid.UUID, partition int32) string {
 func (b *batch) reset() {
 	b.rows.reset()
 	clear(b.dead)
-	*b = batch{rows: b.rows, dead: b.dead[:0], months: months{seen: b.months.seen[:0]}}
+	*b = batch{rows: b.rows, doubted: b.doubted[:0], dead: b.dead[:0], months: months{seen: b.months.seen[:0]}}
 }
 
 // months collects the distinct calendar months (UTC) of a batch.
@@ -90,10 +95,27 @@ func (m *months) add(ms int64) {
 func (m *months) count() int { return len(m.seen) }
 
 // eventID is the id of an event: its own, else one made from its position, so
-// that every replay of the record gives it the same.
-func eventID(e *audit.Event, at position) (uuid.UUID, error) {
+// that every replay of the record gives it the same. A record that was put
+// back from the dead letters counts as at the position where it stood first.
+func eventID(e *audit.Event, at position, headers []kgo.RecordHeader) (uuid.UUID, error) {
 	if e.ID != "" {
 		return uuid.Parse(e.ID)
 	}
+	for _, h := range headers {
+		if h.Key != audit.HeaderRedriven {
+			continue
+		}
+		if first, err := parsePosition(string(h.Value)); err == nil {
+			at = first
+		}
+	}
 	return uuid.NewSHA1(at.topicID, fmt.Appendf(nil, "%d/%d", at.partition, at.offset)), nil
+}
+
+// sentAgain says that a record may be stored already, as its producer or an
+// operator knows.
+func sentAgain(headers []kgo.RecordHeader) bool {
+	return slices.ContainsFunc(headers, func(h kgo.RecordHeader) bool {
+		return h.Key == audit.HeaderResent || h.Key == audit.HeaderRedriven
+	})
 }

@@ -42,7 +42,7 @@ func benchmarkOurs(b *testing.B, next source) {
 				b.Fatal(err)
 			}
 			at.offset = int64(i)
-			id, err := eventID(e, at)
+			id, err := eventID(e, at, nil)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -68,14 +68,6 @@ func newColumns() *columns {
 	return c
 }
 
-// position is where a record stood in Kafka.
-type position struct {
-	topicID   uuid.UUID
-	partition int32
-	offset    int64
-	appended  int64 // epoch ms, the broker's clock
-}
-
 // add appends one valid event. Nothing of e is kept: strings are copied.
 func (c *columns) add(e *audit.Event, id uuid.UUID, at position, retentionDays uint16) {
 	c.id.Append(id)
@@ -109,17 +101,17 @@ func (c *columns) add(e *audit.Event, id uuid.UUID, at position, retentionDays u
 	c.retention.Append(retentionDays)
 }
 
-// only copies the rows of the given offsets.
-func (c *columns) only(offsets map[int64]struct{}) *columns {
+// only copies the rows that keep says yes to.
+func (c *columns) only(keep func(row int) bool) *columns {
 	out := newColumns()
 	from, to := c.dictionaries(), out.dictionaries()
 	texts, textsTo := c.texts(), out.texts()
 	for i, offset := range c.offset {
-		if _, ok := offsets[offset]; !ok {
+		if !keep(i) {
 			continue
 		}
 		for k, d := range from {
-			to[k].append(d.keys[d.rows[i]])
+			to[k].append(d.at(i))
 		}
 		for k, s := range texts {
 			textsTo[k].AppendBytes(s.RowBytes(i))
@@ -238,6 +230,9 @@ func (d *dictionary) append(s string) {
 	d.last, d.lastRank = d.keys[n], n
 	d.rows = append(d.rows, n)
 }
+
+// at is the value of a row.
+func (d *dictionary) at(row int) string { return d.keys[d.rows[row]] }
 
 func (d *dictionary) full() bool { return len(d.keys) >= maxKeys }
 

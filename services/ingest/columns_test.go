@@ -105,16 +105,16 @@ func TestMonths(t *testing.T) {
 
 func TestEventIDWithoutOneIsMadeOfThePosition(t *testing.T) {
 	at := position{topicID: uuid.MustParse("5d0d1f4a-6a55-4e0c-9f53-0c6a3c1f7a01"), partition: 3, offset: 7}
-	first, err := eventID(&audit.Event{}, at)
+	first, err := eventID(&audit.Event{}, at, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := eventID(&audit.Event{}, at)
+	again, err := eventID(&audit.Event{}, at, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	at.offset++
-	other, err := eventID(&audit.Event{}, at)
+	other, err := eventID(&audit.Event{}, at, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,6 +27,7 @@ const (
 	headerAppendedAt = "auditrail-appended-at" // epoch ms, the broker's clock
 	headerKey        = "auditrail-key"         // the record's own key
 	headerSize       = "auditrail-size"        // bytes of a value that was cut
+	headerBatch      = "auditrail-batch"       // first and last offset, when the value is a whole packed batch
 	headerSHA256     = "auditrail-sha256"      // of the whole value that was cut, in hexadecimal
 )
 
@@ -35,16 +36,30 @@ const (
 // is checked, so that longer ones arrive.
 const maxDeadValue = deadLetterBytes / 2
 
-// deadLetter is a record that breaks a rule of the contract.
+// deadLetter is a record that breaks a rule of the contract, or that cannot be
+// stored.
 type deadLetter struct {
 	record *kgo.Record
-	reason string // one of the audit.Rule constants
+	reason string // one of the audit.Rule constants, or of those below
 	err    error
 }
+
+// Reasons beside the rules of the contract.
+const (
+	reasonConflict = "id-conflict" // an event with this customer and id is stored, and says something else
+	reasonRefused  = "refused"     // the engine refuses this record alone
+	reasonPacked   = "too-large"   // a batch of records that unpacks to too much
+)
+
+var errConflict = errors.New("another event of this customer has this id, with other content")
 
 // reason gives the rule that err reports: a word from a closed set, fit for a
 // metric label. Of several problems the first counts.
 func reason(err error) string {
+	var batch *packed
+	if errors.As(err, &batch) {
+		return reasonPacked
+	}
 	var decode *audit.DecodeError
 	if errors.As(err, &decode) {
 		return decode.Rule
@@ -74,6 +89,9 @@ func (d deadLetter) message(topicID uuid.UUID) *kgo.Record {
 	if r.Key != nil {
 		headers = append(headers, kgo.RecordHeader{Key: headerKey, Value: r.Key[:min(len(r.Key), maxDeadHeaders)]})
 	}
+	if p := packedOf(r); p != nil {
+		headers = append(headers, header(headerBatch, fmt.Sprintf("%d-%d", p.first, p.last)))
+	}
 	value := r.Value
 	if len(value) > maxDeadValue {
 		sum := sha256.Sum256(value)
@@ -93,15 +111,15 @@ func (d deadLetter) message(topicID uuid.UUID) *kgo.Record {
 // maxDeadHeaders bounds the bytes of the producer's headers on a dead letter.
 const maxDeadHeaders = 64 << 10
 
-// bury writes the batch's dead letters and returns nil once all of them are on
-// disk. It is called before the offset moves past them: if we die between the
-// two, they are written again and folded by their key.
-func (l *lane) bury(ctx context.Context, b *batch) error {
-	if len(b.dead) == 0 {
+// bury writes dead letters and returns nil once all of them are on disk. It is
+// called before the offset moves past them: if we die between the two, they are
+// written again and folded by their key.
+func (l *lane) bury(ctx context.Context, dead []deadLetter) error {
+	if len(dead) == 0 {
 		return nil
 	}
-	messages := make([]*kgo.Record, len(b.dead))
-	for i, d := range b.dead {
+	messages := make([]*kgo.Record, len(dead))
+	for i, d := range dead {
 		messages[i] = d.message(l.topicID)
 	}
 	return l.in.retry(ctx, "dead letters", l.at.String(), func(ctx context.Context) error {

@@ -62,7 +62,7 @@ func newPipeline(t testing.TB, at store.Config, modules ...string) *pipeline {
 	t.Cleanup(func() { _ = conn.Close() })
 	return &pipeline{t: t, kafka: cl, admin: kadm.NewClient(cl), conn: conn, cfg: Config{
 		Kafka: brokers, Store: at, Group: "auditrail-ingest", RetentionDays: 400,
-		Limits: Limits{BatchRows: 10_000, BatchBytes: 8 << 20, FlushAge: 20 * time.Millisecond, InsertsPerSecond: 1000, Memory: 64 << 20, Connections: 2},
+		Limits: Limits{BatchRows: 10_000, BatchBytes: 8 << 20, FlushAge: 20 * time.Millisecond, InsertsPerSecond: 1000, Memory: 64 << 20, Connections: 2, LookUpFirst: 5000},
 	}}
 }
 

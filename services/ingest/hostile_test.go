@@ -10,6 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/zap/zaptest"
 
 	"github.com/auditrail/auditrail/pkg/audit"
@@ -85,6 +86,42 @@ func TestARecordThatUnpacksToMoreThanADeadLetterHolds(t *testing.T) {
 	r := p.deadLetters(1)["0"]
 	if headerOf(r, headerReason) != audit.RuleRecord || headerOf(r, headerSize) != fmt.Sprint(len(huge)) || len(headerOf(r, headerSHA256)) != 64 || !bytes.HasPrefix(huge, r.Value) {
 		t.Errorf("got a dead letter of %d bytes with headers %v", len(r.Value), r.Headers)
+	}
+}
+
+func TestABatchThatUnpacksToTooMuchIsPassedOver(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM")
+	p.start()
+	p.produce(pm, 0, event(1))
+	bomber, err := kafka.Open(t.Context(), p.cfg.Kafka, zaptest.NewLogger(t), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(time.Second),
+		kgo.ProducerBatchMaxBytes(64<<20), kgo.ProducerBatchCompression(kgo.ZstdCompression()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bomber.Close()
+	zeros := bytes.Repeat([]byte("0"), int(decompressBytes)/3)
+	for range 2 { // two of them, of four records each
+		if err := bomber.ProduceSync(t.Context(), &kgo.Record{Topic: pm, Value: zeros}, &kgo.Record{Topic: pm, Value: zeros}, &kgo.Record{Topic: pm, Value: zeros}, &kgo.Record{Topic: pm, Value: zeros}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.produce(pm, 0, event(2))
+	p.stored(2)
+	p.committed()
+	dead := p.deadLetters(2)
+	for last, span := range map[string]string{"4": "1-4", "8": "5-8"} {
+		r := dead[last]
+		if r == nil || headerOf(r, headerReason) != reasonPacked || headerOf(r, headerBatch) != span {
+			t.Fatalf("offset %s: got %v", last, dead)
+		}
+		var batch kmsg.RecordBatch
+		if err := batch.ReadFrom(r.Value); err != nil || batch.NumRecords != 4 || len(r.Value) != int(batch.Length)+batchHeader {
+			t.Errorf("the value is no whole batch of four: %d records in %d bytes, %v", batch.NumRecords, len(r.Value), err)
+		}
+	}
+	if said := p.readyz(); strings.Contains(said, "failing") {
+		t.Errorf("/readyz says %q", said)
 	}
 }
 

@@ -47,6 +47,7 @@ type Limits struct {
 	InsertsPerSecond float64        `help:"Inserts a second, all partitions together. When more are due, small batches wait and grow." default:"40"`
 	Memory           bytesize.Bytes `name:"ingest-memory" help:"Bytes of records held at a time, from fetch to insert." default:"128MiB"`
 	Connections      int            `name:"insert-connections" help:"Inserts under way at a time." default:"4"`
+	LookUpFirst      int            `help:"Records of a partition that are all compared with the table when a process takes it over, because it has not seen what came before. Later ones are when their id was seen lately, or when a header says that they are sent again." default:"5000"`
 }
 
 // Validate names the first wrong value.
@@ -64,6 +65,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("--ingest-memory must be at least 1MiB, not %s", l.Memory)
 	case l.Connections < 1:
 		return fmt.Errorf("--insert-connections must be at least 1, not %d", l.Connections)
+	case l.LookUpFirst < 0:
+		return fmt.Errorf("--look-up-first must be 0 or more, not %d", l.LookUpFirst)
 	case c.RetentionDays < 1:
 		return errors.New("--retention-days must be at least 1")
 	}
@@ -93,9 +96,9 @@ const (
 	// repeatEvery is how often a failure that goes on is logged; it is counted
 	// every time.
 	repeatEvery = 10 * time.Second
-	// decompressBytes bounds one batch of Kafka unpacked: a bomb stops its
-	// partition, visibly, and not the process.
-	decompressBytes = 64 << 20
+	// decompressBytes bounds one batch of Kafka unpacked: a bomb becomes a dead
+	// letter. Producers fill batches to a megabyte or so before they pack them.
+	decompressBytes bytesize.Bytes = 16 << 20
 	// deadLetterBytes is the largest batch of dead letters: the topic's limit.
 	deadLetterBytes = 2 << 20
 	// topicRefresh is how soon the topic of a new module is noticed.
@@ -117,6 +120,7 @@ type ingest struct {
 	inserts  *rate.Limiter
 	metrics  *metrics
 	health   *health
+	recent   *recent
 	ready    chan struct{}           // closed once all of this is filled in: the client's callbacks come early
 	running  context.Context         // ends when the service begins to stop
 	fail     context.CancelCauseFunc // ends running with an error
@@ -179,7 +183,7 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 		// has is a loss to shout about, never a silent jump.
 		kgo.ConsumeResetOffset(kgo.NoResetOffset().AtStart()),
 		kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(fetchPartitionBytes), kgo.MaxConcurrentFetches(2),
-		kgo.MaxDecompressBatchBytes(decompressBytes),
+		kgo.MaxDecompressBatchBytes(int(decompressBytes)),
 		kgo.AdjustFetchOffsetsFn(in.adjust),
 		kgo.OnPartitionsAssigned(in.assigned), kgo.OnPartitionsRevoked(in.revoked), kgo.OnPartitionsLost(in.lostPartitions),
 		// Dead letters may be written twice; a stop must not wait for Kafka.
@@ -246,6 +250,7 @@ func newIngest(cfg Config, deps Deps, conn driver.Conn) *ingest {
 		inserts:  rate.NewLimiter(rate.Limit(cfg.Limits.InsertsPerSecond), max(1, int(cfg.Limits.InsertsPerSecond))),
 		metrics:  newMetrics(deps.Ops.Registry, b),
 		health:   newHealth(),
+		recent:   newRecent(),
 		ready:    make(chan struct{}),
 		lanes:    map[partitionID]*lane{},
 		paused:   map[partitionID]bool{},
@@ -263,12 +268,20 @@ func (in *ingest) poll(ctx context.Context) {
 			return
 		}
 		var anew []string
+		var bombs []*kgo.ErrDecompressTooLarge
 		fetches.EachError(func(t string, p int32, err error) {
+			if bomb, ok := errors.AsType[*kgo.ErrDecompressTooLarge](err); ok {
+				bombs = append(bombs, bomb)
+				return
+			}
 			if in.fetchError(partitionID{t, p}, err) {
 				anew = append(anew, t)
 			}
 		})
 		fetches.EachPartition(in.dispatch)
+		for _, batch := range bombs {
+			in.passOver(ctx, batch)
+		}
 		in.client.AllowRebalance()
 		if len(anew) > 0 {
 			// The client finds the topic again under its new id.

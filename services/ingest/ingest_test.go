@@ -198,7 +198,7 @@ func TestRecordsWithoutIDGetTheSameOneInEveryReplay(t *testing.T) {
 	p.start()
 	p.produce(pm, 1, event(1), event(2, func(e *audit.Event) { e.ID = "" }))
 	p.stored(2)
-	want, err := eventID(&audit.Event{}, position{topicID: p.topicID(pm), partition: 1, offset: 1})
+	want, err := eventID(&audit.Event{}, position{topicID: p.topicID(pm), partition: 1, offset: 1}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -368,7 +368,7 @@ func (p *pipeline) insertAs(values [][]byte, first, last int64, keep func(i int)
 	}
 	in := newInserter(p.cfg.Store, 1)
 	defer in.close()
-	if err := in.once(p.t.Context(), b.token(id, 0), b.rows.block, func(context.Context) error { return nil }); err != nil {
+	if err := in.once(p.t.Context(), target{table: eventsTable, token: b.token(id, 0)}, b.rows.block, func(context.Context) error { return nil }); err != nil {
 		p.t.Fatal(err)
 	}
 }

@@ -28,34 +28,60 @@ const (
 // inserter sends blocks over a few connections. Safe for concurrent use.
 type inserter struct {
 	store store.Config
-	body  string
 	slots chan *ch.Client // one slot a connection; nil: not connected
 	next  atomic.Uint32   // rotates over the addresses
 }
 
 func newInserter(cfg store.Config, connections int) *inserter {
-	i := &inserter{store: cfg, body: insertStatement(newColumns().block), slots: make(chan *ch.Client, connections)}
+	i := &inserter{store: cfg, slots: make(chan *ch.Client, connections)}
 	for range connections {
 		i.slots <- nil
 	}
 	return i
 }
 
-// insertStatement names the columns, so that the order of the table does not
-// matter and columns with defaults may be left out.
-func insertStatement(block proto.Input) string {
+// target is what rows are inserted into.
+type target struct {
+	table string
+	token string // "": every insert stores its rows
+}
+
+const eventsTable = "audit_events"
+
+// statement names the columns, so that the order of the table does not matter
+// and columns with defaults may be left out.
+func (t target) statement(block proto.Input) string {
 	names := make([]string, len(block))
 	for i, c := range block {
 		names[i] = c.Name
 	}
-	return "INSERT INTO audit_events (" + strings.Join(names, ", ") + ") VALUES"
+	return "INSERT INTO " + t.table + " (" + strings.Join(names, ", ") + ") VALUES"
 }
 
-// once sends a block under its token, one attempt. It calls before when it has
+// settings of the insert.
+func (t target) settings() []ch.Setting {
+	deduplicate := "1"
+	if t.token == "" {
+		deduplicate = "0"
+	}
+	return []ch.Setting{
+		{Key: "insert_deduplication_token", Value: t.token, Important: true},
+		{Key: "insert_deduplicate", Value: deduplicate, Important: true},
+		// Asynchronous inserts merge blocks of several clients: a token
+		// would no longer name one block.
+		{Key: "async_insert", Value: "0", Important: true},
+		// One insert is one block, however the engine is configured: the
+		// token is checked a block.
+		{Key: "max_insert_block_size", Value: "1048576", Important: true},
+		{Key: "max_insert_threads", Value: "1", Important: true},
+	}
+}
+
+// once sends a block to its target, one attempt. It calls before when it has
 // a connection, right before it sends. It returns nil only when the engine has
 // acknowledged the rows. Any error leaves open whether they landed; the
 // repetition under the same token is safe.
-func (i *inserter) once(ctx context.Context, token string, block proto.Input, before func(context.Context) error) error {
+func (i *inserter) once(ctx context.Context, to target, block proto.Input, before func(context.Context) error) error {
 	var c *ch.Client
 	select {
 	case c = <-i.slots:
@@ -75,21 +101,7 @@ func (i *inserter) once(ctx context.Context, token string, block proto.Input, be
 	if err = before(ctx); err != nil {
 		return err
 	}
-	err = c.Do(ctx, ch.Query{
-		Body:  i.body,
-		Input: block,
-		Settings: []ch.Setting{
-			{Key: "insert_deduplication_token", Value: token, Important: true},
-			{Key: "insert_deduplicate", Value: "1", Important: true},
-			// Asynchronous inserts merge blocks of several clients: a token
-			// would no longer name one block.
-			{Key: "async_insert", Value: "0", Important: true},
-			// One insert is one block, however the engine is configured: the
-			// token is checked a block.
-			{Key: "max_insert_block_size", Value: "1048576", Important: true},
-			{Key: "max_insert_threads", Value: "1", Important: true},
-		},
-	})
+	err = c.Do(ctx, ch.Query{Body: to.statement(block), Input: block, Settings: to.settings()})
 	if err != nil {
 		_ = c.Close() // its state is unknown
 		c = nil
@@ -130,14 +142,28 @@ func (i *inserter) close() {
 // insert them under the burnt one any more, a zombie neither.
 func (l *lane) insert(ctx context.Context, b *batch) error {
 	rows, doubt := b.rows, b.remade
-	for n := 0; ; n++ {
-		token := b.token(l.topicID, l.at.partition)
+	for n := 0; rows.rows() > 0; n++ {
+		to := target{table: eventsTable, token: b.token(l.topicID, l.at.partition)}
 		if n > 0 {
-			token = fmt.Sprintf("%s#%d", token, n)
+			to.token = fmt.Sprintf("%s#%d", to.token, n)
 		}
-		attempts, err := l.insertUnder(ctx, token, rows, b)
-		if err != nil {
-			return err
+		attempts := 0
+		for {
+			more, err := l.insertInto(ctx, to, rows, b)
+			attempts += more
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, errRefused) {
+				return err
+			}
+			// The same token goes on: refused rows are in no part of it.
+			if rows, err = l.withoutRefused(ctx, b, rows); err != nil {
+				return err
+			}
+			if rows.rows() == 0 {
+				return nil
+			}
 		}
 		if attempts == 1 && !doubt {
 			return nil
@@ -149,10 +175,12 @@ func (l *lane) insert(ctx context.Context, b *batch) error {
 		if len(missing) == 0 {
 			return nil
 		}
-		l.log.Warn("the engine said yes and does not have all rows; inserting the others under the next token", zap.String("token", token), zap.Int("missing", len(missing)))
+		l.log.Warn("the engine said yes and does not have all rows; inserting the others under the next token", zap.String("token", to.token), zap.Int("missing", len(missing)))
 		l.in.metrics.repaired.Add(float64(len(missing)))
-		rows, doubt = b.rows.only(missing), true
+		all := b.rows
+		rows, doubt = all.only(func(row int) bool { _, ok := missing[all.offset[row]]; return ok }), true
 	}
+	return nil
 }
 
 // missing are the offsets of the batch's rows that the table does not hold.
@@ -170,9 +198,10 @@ func (l *lane) missing(ctx context.Context, b *batch) (map[int64]struct{}, error
 	return missing, nil
 }
 
-// insertUnder repeats one insert until it is acknowledged, and returns how
-// many attempts that took.
-func (l *lane) insertUnder(ctx context.Context, token string, rows *columns, b *batch) (attempts int, err error) {
+// insertInto repeats one insert until it is acknowledged, and returns how many
+// attempts that took. It gives up with errRefused when the engine keeps
+// refusing and the rows may be why.
+func (l *lane) insertInto(ctx context.Context, to target, rows *columns, b *batch) (attempts int, err error) {
 	fresh := func(ctx context.Context) error {
 		if time.Since(b.named) < renameAfter {
 			return nil
@@ -182,12 +211,19 @@ func (l *lane) insertUnder(ctx context.Context, token string, rows *columns, b *
 	err = l.in.retry(ctx, "insert", l.at.String(), func(ctx context.Context) error {
 		attempts++
 		began := time.Now()
-		err := l.in.inserter.once(ctx, token, rows.block, fresh)
+		err := l.in.inserter.once(ctx, to, rows.block, fresh)
 		l.in.metrics.inserted(time.Since(began), err)
-		if err != nil {
-			return fmt.Errorf("insert batch %s: %w", token, err)
+		switch {
+		case err == nil:
+			return nil
+		case !blamesRows(err):
+			b.refusals = 0
+		default:
+			if b.refusals++; b.refusals == refusalsToSearch || b.refusals%refusalsToSearchAgain == 0 {
+				return fmt.Errorf("insert batch %s: %w: %w", to.token, errRefused, withoutValues(err))
+			}
 		}
-		return nil
+		return fmt.Errorf("insert batch %s: %w", to.token, withoutValues(err))
 	})
 	return attempts, err
 }
@@ -212,7 +248,7 @@ func (in *ingest) retry(ctx context.Context, what, at string, do func(context.Co
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if errors.Is(err, errNotOwner) {
+		if errors.Is(err, errNotOwner) || errors.Is(err, errRefused) {
 			return err
 		}
 		in.health.failed(what, at, err)

@@ -37,6 +37,7 @@ type lane struct {
 	ended  chan struct{} // closed by run when the lane is over
 	cancel context.CancelFunc
 	stop   sync.Once
+	unseen int          // records yet to be looked up because this process has not seen what came before; owned by the writer
 	next   atomic.Int64 // offset to commit; 0: nothing stored yet
 	first  atomic.Int64 // first offset pushed
 	high   atomic.Int64 // end of the partition as of the last fetch
@@ -54,6 +55,7 @@ func newLane(in *ingest, at partitionID, topicID uuid.UUID, module string, owner
 		spare:  make(chan *batch, batchesPerLane),
 		closed: make(chan struct{}),
 		ended:  make(chan struct{}),
+		unseen: in.cfg.Limits.LookUpFirst,
 	}
 	for range batchesPerLane {
 		l.spare <- newBatch()
@@ -249,6 +251,9 @@ func (l *lane) decode(b *batch) {
 		if l.recovery.has(r.Offset) {
 			continue
 		}
+		if len(r.Headers) > 0 && sentAgain(r.Headers) {
+			b.doubted = append(b.doubted, b.rows.rows())
+		}
 		b.months.add(e.CreatedDate)
 		b.rows.add(&e, id, at, l.in.cfg.RetentionDays)
 	}
@@ -257,6 +262,9 @@ func (l *lane) decode(b *batch) {
 // check decodes and validates one record. The clock is the broker's append
 // time, not ours, so that a replay next year decides alike.
 func (l *lane) check(e *audit.Event, r *kgo.Record, at position) (uuid.UUID, error) {
+	if p := packedOf(r); p != nil {
+		return uuid.UUID{}, p
+	}
 	if len(r.Value) > audit.MaxRecordBytes {
 		return uuid.UUID{}, tooLong(len(r.Value))
 	}
@@ -269,7 +277,7 @@ func (l *lane) check(e *audit.Event, r *kgo.Record, at position) (uuid.UUID, err
 	if e.ModuleCode != l.module {
 		return uuid.UUID{}, wrongTopic(e.ModuleCode, l.at.topic)
 	}
-	return eventID(e, at)
+	return eventID(e, at, r.Headers)
 }
 
 // idleCommit is how long a lane waits for its next batch before it commits the
@@ -318,27 +326,32 @@ func (l *lane) write(ctx context.Context) {
 
 // store makes one batch durable.
 func (l *lane) store(ctx context.Context, b *batch) error {
-	// 1. Dead letters first. If we die after this, they are written again by
-	// the next attempt and folded by their key.
-	if err := l.bury(ctx, b); err != nil {
+	// 1. Name the range. The commit's offset is the batch's first record,
+	// which also settles the batch before. A lane whose partition has moved is
+	// refused here, before it has done anything. If we die after this, the
+	// next owner makes the same batch again: the range tells it which records
+	// we may have judged, buried or inserted.
+	if err := l.name(ctx, b); err != nil {
 		return err
 	}
-	if b.rows.rows() > 0 {
-		// 2. Name the range. The commit's offset is the batch's first record,
-		// which also settles the batch before. If we die after this, the next
-		// owner starts at the first record, and the range tells it which
-		// records one insert may already hold.
-		if err := l.name(ctx, b); err != nil {
-			return err
-		}
-		// 3. Insert under the range's token, again and again until the engine
-		// says yes and has the rows. If it landed and we were told that it
-		// failed, the token makes the repetition a no-op.
-		if err := l.insert(ctx, b); err != nil {
-			return err
-		}
+	// 2. Leave out what is stored already. It only reads. If we die after
+	// this, the batch made again is looked up whole, so that a record left out
+	// here is not taken for one that is missing.
+	if err := l.judge(ctx, b); err != nil {
+		return err
 	}
-	// 4. The offset moves past the batch with the next commit: the next
+	// 3. Write the dead letters. If we die after this, they are written again
+	// by the next attempt and folded by their key.
+	if err := l.bury(ctx, b.dead); err != nil {
+		return err
+	}
+	// 4. Insert under the range's token, again and again until the engine says
+	// yes and has the rows. If it landed and we were told that it failed, the
+	// token makes the repetition a no-op.
+	if err := l.insert(ctx, b); err != nil {
+		return err
+	}
+	// 5. The offset moves past the batch with the next commit: the next
 	// batch's, or settle's when none comes soon.
 	l.next.Store(b.last + 1)
 	l.in.metrics.stored(l, b)

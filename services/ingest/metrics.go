@@ -29,6 +29,7 @@ type metrics struct {
 	laneStops   *prometheus.CounterVec
 	lanes       prometheus.Gauge
 	repaired    prometheus.Counter
+	duplicates  *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, b *budget) *metrics {
@@ -36,7 +37,7 @@ func newMetrics(reg prometheus.Registerer, b *budget) *metrics {
 	name := func(s string) string { return "auditrail_ingest_" + s }
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: name("memory_bytes"), Help: "Bytes of records held, from fetch to insert."}, func() float64 { return float64(b.inUse()) })
 	return &metrics{
-		records:     f.NewCounterVec(prometheus.CounterOpts{Name: name("records_total"), Help: "Records settled: stored or dead-lettered."}, []string{"topic"}),
+		records:     f.NewCounterVec(prometheus.CounterOpts{Name: name("records_total"), Help: "Records settled: stored, left out as duplicates or dead-lettered."}, []string{"topic"}),
 		rows:        f.NewCounter(prometheus.CounterOpts{Name: name("rows_total"), Help: "Rows that ClickHouse acknowledged."}),
 		deadLetters: f.NewCounterVec(prometheus.CounterOpts{Name: name("dead_letters_total"), Help: "Records sent to the dead-letter topic."}, []string{"topic", "reason"}),
 		batchRows: f.NewHistogram(prometheus.HistogramOpts{Name: name("batch_rows"), Help: "Rows of an inserted batch.",
@@ -48,6 +49,7 @@ func newMetrics(reg prometheus.Registerer, b *budget) *metrics {
 		fetchErrors: f.NewCounterVec(prometheus.CounterOpts{Name: name("fetch_errors_total"), Help: "Errors of fetches by kind; out-of-range means that Kafka dropped records before they were stored."}, []string{"kind"}),
 		laneStops:   f.NewCounterVec(prometheus.CounterOpts{Name: name("lane_stops_total"), Help: "Lanes that stopped by themselves: moved, their partition has another owner; mismatch, an operator is needed."}, []string{"reason"}),
 		repaired:    f.NewCounter(prometheus.CounterOpts{Name: name("repaired_rows_total"), Help: "Rows that the engine had acknowledged as a repetition and did not have; they were inserted again."}),
+		duplicates:  f.NewCounterVec(prometheus.CounterOpts{Name: name("duplicates_total"), Help: "Records left out because an event with their customer, id and content is stored already."}, []string{"topic"}),
 		lanes:       f.NewGauge(prometheus.GaugeOpts{Name: name("lanes"), Help: "Partitions this process carries."}),
 	}
 }
@@ -69,6 +71,9 @@ func (m *metrics) lagOf(l *lane) {
 func (m *metrics) stored(l *lane, b *batch) {
 	m.lagOf(l)
 	m.records.WithLabelValues(l.at.topic).Add(float64(b.count))
+	if b.duplicates > 0 {
+		m.duplicates.WithLabelValues(l.at.topic).Add(float64(b.duplicates))
+	}
 	for _, d := range b.dead {
 		m.deadLetters.WithLabelValues(l.at.topic, d.reason).Inc()
 	}
