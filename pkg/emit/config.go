@@ -49,10 +49,10 @@ type Config struct {
 	Logger *zap.Logger
 
 	// OnError is told of each event that Emit accepted and that was not
-	// delivered after all, and why. The event is the callee's to keep. It is
-	// called from one goroutine at a time, which delivers all results: it must
-	// not block, but may call Emit. Nil means that such events only count in
-	// Stats.Failed.
+	// delivered after all, and why. It may be stored all the same: Resend it, do
+	// not Emit it. The event is the callee's to keep. OnError is called from one
+	// goroutine at a time, which delivers all results: it must not block, but
+	// may call Resend. Nil means that such events only count in Stats.Failed.
 	OnError func(e audit.Event, err error)
 
 	// KafkaOptions are further options of the Kafka client, for TLS and SASL.

@@ -40,6 +40,7 @@ type Sink interface {
 var (
 	ErrBufferFull = errors.New("emit buffer is full")
 	ErrClosed     = errors.New("emitter is closed")
+	ErrNoID       = errors.New("an event that is sent again needs the id it was first sent with")
 )
 
 // UndeliveredError is what Flush and Close return when events are left.
@@ -105,10 +106,26 @@ func New(cfg Config) (*Emitter, error) {
 }
 
 // Emit implements Sink.
-func (em *Emitter) Emit(e audit.Event) error {
+func (em *Emitter) Emit(e audit.Event) error { return em.emit(&e, nil) }
+
+// resent is the header of a record that is sent again.
+var resent = []kgo.RecordHeader{{Key: audit.HeaderResent}}
+
+// Resend is Emit for an event that may have arrived already, as one that
+// OnError was told of: it is compared with everything that is stored, however
+// old, and stored if it is not there. It must be the same event, with the id
+// and the createdDate of the first time; ErrNoID when it has no id.
+func (em *Emitter) Resend(e audit.Event) error {
+	if e.ID == "" {
+		return ErrNoID
+	}
+	return em.emit(&e, resent)
+}
+
+func (em *Emitter) emit(e *audit.Event, headers []kgo.RecordHeader) error {
 	p := em.idleParcels.Get().(*parcel)
 	now := time.Now()
-	if err := p.pack(&e, now); err != nil {
+	if err := p.pack(e, now, headers); err != nil {
 		em.count.invalid.Add(1)
 		em.reuse(p)
 		return err

@@ -62,6 +62,28 @@ func TestRecordOnTheWire(t *testing.T) {
 	}
 }
 
+func TestResendMarksTheRecord(t *testing.T) {
+	cluster := newCluster(t)
+	em := newEmitter(t, emit.Config{Brokers: cluster.ListenAddrs()})
+	e := workload()
+	if err := em.Resend(e); !errors.Is(err, emit.ErrNoID) {
+		t.Errorf("without an id: got %v, want ErrNoID", err)
+	}
+	e.ID = "eaa0a5b2-1e46-4f43-9dfe-578a88ae01c9"
+	if err := em.Resend(e); err != nil {
+		t.Fatal(err)
+	}
+	mustEmit(t, em, e) // whose parcel may be the one before
+	mustFlush(t, em)
+	var marked []bool
+	for _, r := range stored(t, cluster) {
+		marked = append(marked, len(r.Headers) == 1 && r.Headers[0].Key == audit.HeaderResent)
+	}
+	if diff := cmp.Diff([]bool{true, false}, marked); diff != "" {
+		t.Errorf("marked (-want +got):\n%s", diff)
+	}
+}
+
 // The events of one customer and module stay in the order of Emit.
 func TestOrder(t *testing.T) {
 	cluster := newCluster(t)

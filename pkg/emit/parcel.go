@@ -41,7 +41,7 @@ func newParcel(em *Emitter) *parcel {
 }
 
 // pack checks and encodes e. Nothing in the parcel points to e afterwards.
-func (p *parcel) pack(e *audit.Event, now time.Time) error {
+func (p *parcel) pack(e *audit.Event, now time.Time, headers []kgo.RecordHeader) error {
 	if e.ID == "" {
 		audit.PutID(&p.id, now)
 		e.ID = unsafe.String(&p.id[0], len(p.id)) //nolint:gosec // e is Emit's own copy and does not outlive it
@@ -57,6 +57,7 @@ func (p *parcel) pack(e *audit.Event, now time.Time) error {
 		Topic:     p.em.topics.of(e.ModuleCode),
 		Key:       buf[n:],
 		Value:     buf[:n:n],
+		Headers:   headers,
 		Timestamp: now,
 	}
 	return nil

@@ -174,7 +174,7 @@ func demoHistory(ctx context.Context, e *emit.Emitter, dataDir string, log *zap.
 	for range demoPast {
 		g.Next(&ev)
 		ev.ID = uuid.NewString()
-		if err := emitPatiently(ctx, e, ev); err != nil {
+		if err := emitPatiently(ctx, e.Emit, ev); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}

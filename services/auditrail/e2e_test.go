@@ -460,7 +460,24 @@ func TestEmitReportsEveryLine(t *testing.T) {
 			t.Errorf("%q is not in what emit says:\n%s", want, stderr)
 		}
 	}
-	d.total(d.token("--customer", sampleCustomer), 2)
+	manager := d.token("--customer", sampleCustomer)
+	d.total(manager, 2)
+
+	// The same file once more, and an event that it did not have.
+	again := lines + "\n" + strings.Replace(sample(time.Now().UnixMilli()), "eaa0a5b2", "eaa0a5b4", 1)
+	if _, stderr, _ = auditrail(t, again, "emit", "--kafka-addr", d.kafka, "--resend"); !strings.Contains(stderr, "3 delivered") {
+		t.Errorf("emit --resend says %s", stderr)
+	}
+	d.until("two events to be left out", func() (bool, string) {
+		resp, err := http.Get("http://" + d.http + "/metrics")
+		if err != nil {
+			return false, err.Error()
+		}
+		defer resp.Body.Close()
+		body, _ := io.ReadAll(resp.Body)
+		return strings.Contains(string(body), `auditrail_ingest_duplicates_total{topic="audit.events.pm.v1"} 2`), "no such counter"
+	})
+	d.total(manager, 3)
 
 	if _, stderr, code = auditrail(t, "", "loadgen", "--kafka-addr", d.kafka, "--count", "500", "--tenants", "1", "--days", "1"); code != 0 {
 		t.Fatalf("loadgen ended with %d: %s", code, stderr)
@@ -472,7 +489,7 @@ func TestEmitReportsEveryLine(t *testing.T) {
 		}
 		defer resp.Body.Close()
 		body, _ := io.ReadAll(resp.Body)
-		return strings.TrimSpace(string(body)) == "502", string(body)
+		return strings.TrimSpace(string(body)) == "503", string(body)
 	})
 }
 

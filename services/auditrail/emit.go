@@ -19,7 +19,8 @@ import (
 )
 
 type emitCmd struct {
-	Kafka kafka.Config `embed:""`
+	Kafka  kafka.Config `embed:""`
+	Resend bool         `help:"The events may have been sent before: each is compared with what is stored, and stored if it is not there. All need ids. For a file whose first run was cut short."`
 }
 
 const (
@@ -37,7 +38,7 @@ const (
 
 // Run publishes the events on standard input, one JSON object a line.
 func (c *emitCmd) Run(ctx context.Context, log *zap.Logger) error {
-	return emitLines(ctx, c.Kafka, os.Stdin, os.Stderr, log)
+	return emitLines(ctx, c.Kafka, c.Resend, os.Stdin, os.Stderr, log)
 }
 
 // lineCount counts what became of the lines. Lines that are blank count nowhere.
@@ -45,7 +46,7 @@ type lineCount struct{ read, refused atomic.Int64 }
 
 // emitLines publishes every line of in, reports on out, and returns an error
 // when a line was refused or an event was not acknowledged by Kafka.
-func emitLines(ctx context.Context, cfg kafka.Config, in io.Reader, out io.Writer, log *zap.Logger) error {
+func emitLines(ctx context.Context, cfg kafka.Config, again bool, in io.Reader, out io.Writer, log *zap.Logger) error {
 	// The SDK would wait for a broker for ever; a person at a shell wants to know.
 	probe, err := kafka.Open(ctx, cfg, log)
 	if err != nil {
@@ -59,6 +60,10 @@ func emitLines(ctx context.Context, cfg kafka.Config, in io.Reader, out io.Write
 	if err != nil {
 		return err
 	}
+	send := e.Emit
+	if again {
+		send = e.Resend
+	}
 	began := time.Now()
 	var n lineCount
 	stop := reportEvery(progressEvery, func() {
@@ -69,7 +74,7 @@ func emitLines(ctx context.Context, cfg kafka.Config, in io.Reader, out io.Write
 	// goroutine of its own, which a stop leaves behind.
 	read := make(chan error, 1)
 	go func() {
-		read <- readLines(ctx, in, func(at int64, line []byte) error { return emitLine(ctx, e, at, line, &n, out) })
+		read <- readLines(ctx, in, func(at int64, line []byte) error { return emitLine(ctx, send, at, line, &n, out) })
 	}()
 	var readErr error
 	select {
@@ -100,12 +105,12 @@ func emitLines(ctx context.Context, cfg kafka.Config, in io.Reader, out io.Write
 }
 
 // emitLine publishes one line and names it when it is refused.
-func emitLine(ctx context.Context, e *emit.Emitter, at int64, line []byte, n *lineCount, out io.Writer) error {
+func emitLine(ctx context.Context, send func(audit.Event) error, at int64, line []byte, n *lineCount, out io.Writer) error {
 	n.read.Add(1)
 	var ev audit.Event
 	err := audit.Decode(line, &ev)
 	if err == nil {
-		err = emitPatiently(ctx, e, ev)
+		err = emitPatiently(ctx, send, ev)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -121,10 +126,10 @@ func emitLine(ctx context.Context, e *emit.Emitter, at int64, line []byte, n *li
 	return nil
 }
 
-// emitPatiently emits, waiting while the SDK's buffer is full.
-func emitPatiently(ctx context.Context, e *emit.Emitter, ev audit.Event) error {
+// emitPatiently sends an event, waiting while the SDK's buffer is full.
+func emitPatiently(ctx context.Context, send func(audit.Event) error, ev audit.Event) error {
 	for {
-		err := e.Emit(ev)
+		err := send(ev)
 		if !errors.Is(err, emit.ErrBufferFull) {
 			return err
 		}

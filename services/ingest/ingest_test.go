@@ -334,7 +334,7 @@ func (p *pipeline) hundred() [][]byte {
 	return values
 }
 
-// leavePending commits what step 2 of lane.store commits for the batch of
+// leavePending commits what step 1 of lane.store commits for the batch of
 // partition 0 from first to last.
 func (p *pipeline) leavePending(values [][]byte, first, last int64) {
 	p.t.Helper()
@@ -350,7 +350,7 @@ func (p *pipeline) leavePending(values [][]byte, first, last int64) {
 	}
 }
 
-// insertAs inserts what step 3 inserts for that batch, less the rows that keep
+// insertAs inserts what step 4 inserts for that batch, less the rows that keep
 // refuses.
 func (p *pipeline) insertAs(values [][]byte, first, last int64, keep func(i int) bool) {
 	p.t.Helper()
