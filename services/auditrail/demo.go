@@ -144,7 +144,7 @@ func runDemo(ctx context.Context, cfg kafka.Config, dataDir string, perSecond fl
 		case <-tick.C:
 			g.Next(&ev)
 			ev.ID, ev.CreatedDate = "", time.Now().UnixMilli()
-			if err := e.Emit(ev); err != nil && !errors.Is(err, emit.ErrBufferFull) {
+			if err := e.Emit(ev); err != nil && !errors.Is(err, emit.ErrBufferFull) { //nolint:contextcheck // an event outlives its caller's context
 				return fmt.Errorf("demo event: %w", err)
 			}
 		}

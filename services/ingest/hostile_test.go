@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +17,7 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/auditrail/auditrail/pkg/audit"
+	"github.com/auditrail/auditrail/schemas"
 	"github.com/auditrail/auditrail/services/broker"
 	"github.com/auditrail/auditrail/services/internal/kafka"
 	"github.com/auditrail/auditrail/services/internal/testenv"
@@ -86,6 +90,57 @@ func TestARecordThatUnpacksToMoreThanADeadLetterHolds(t *testing.T) {
 	r := p.deadLetters(1)["0"]
 	if headerOf(r, headerReason) != audit.RuleRecord || headerOf(r, headerSize) != fmt.Sprint(len(huge)) || len(headerOf(r, headerSHA256)) != 64 || !bytes.HasPrefix(huge, r.Value) {
 		t.Errorf("got a dead letter of %d bytes with headers %v", len(r.Value), r.Headers)
+	}
+}
+
+// TestAnythingOnATopicIsStoredOrDeadLettered: whatever bytes a producer sends,
+// each record has a row or a dead letter, and those behind it are stored.
+func TestAnythingOnATopicIsStoredOrDeadLettered(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM")
+	p.start()
+	values := [][]byte{
+		nil, {}, {0}, []byte("null"), []byte("{}"), []byte(`{"id":`), bytes.Repeat([]byte{0xff}, 1000),
+		[]byte(strings.Repeat("[", 100_000)), []byte(strings.Repeat(`{"a":`, 40_000)), bytes.Repeat([]byte(" "), 900_000),
+		bytes.Replace(event(1), []byte(`{`), []byte(`{"deep":`+strings.Repeat("[", 40)+strings.Repeat("]", 40)+`,`), 1),
+		bytes.Replace(event(2), []byte(`"createdDate":`), []byte(`"createdDate":1e400,"x":`), 1),
+		bytes.Replace(event(3), []byte(`"createdDate":`), []byte(`"createdDate":99999999999999999999999,"x":`), 1),
+	}
+	examples, err := fs.Glob(schemas.FS, "audit/v1/examples/*/*.json")
+	if err != nil || len(examples) < 80 {
+		t.Fatalf("%d examples, %v", len(examples), err)
+	}
+	for _, name := range examples {
+		value, err := fs.ReadFile(schemas.FS, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		values = append(values, value)
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range 1000 {
+		value := event(1000 + i)
+		for range 1 + random.IntN(3) {
+			value[random.IntN(len(value))] = byte(' ' + random.IntN(95))
+		}
+		values = append(values, value[:len(value)-random.IntN(2)*random.IntN(len(value))])
+	}
+	values = append(values, event(9999))
+	p.produce(pm, 0, values...)
+	p.committed()
+	var rows, last uint64
+	if err := p.conn.QueryRow(t.Context(), "SELECT uniqExact(kafka_offset), countIf(audit_comment = 'event 9999') FROM audit_events").Scan(&rows, &last); err != nil || last != 1 {
+		t.Fatalf("%v; the record behind all others has %d rows", err, last)
+	}
+	dead := p.deadLetters(len(values) - int(rows) - int(p.counted("auditrail_ingest_duplicates_total")))
+	for offset, r := range dead {
+		n, err := strconv.Atoi(offset)
+		if err != nil || !bytes.Equal(r.Value, values[n]) || headerOf(r, headerReason) == "other" {
+			t.Errorf("offset %s: the dead letter is not the record, or has no reason: %v", offset, r.Headers)
+		}
+	}
+	if rows < 100 || len(dead) < 100 { // the random ones are of both kinds
+		t.Errorf("%d rows and %d dead letters", rows, len(dead))
 	}
 }
 

@@ -56,7 +56,7 @@ func blamesRows(err error) bool {
 // quote the rows.
 func withoutValues(err error) error {
 	if e, ok := ch.AsException(err); ok && blamesRows(err) {
-		return fmt.Errorf("the engine refuses it: code %d, %s", int(e.Code), e.Code)
+		return fmt.Errorf("the engine refuses it: code %d, %s", int(e.Code), e.Code.String())
 	}
 	return err
 }

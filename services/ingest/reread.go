@@ -136,22 +136,21 @@ func (in *ingest) readPacked(ctx context.Context, at partitionID, tooLarge *kgo.
 	if err != nil {
 		return nil, err
 	}
-	for _, t := range resp.Topics {
-		for _, p := range t.Partitions {
-			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-				return nil, err
-			}
-			var b kmsg.RecordBatch
-			if err := b.ReadFrom(p.RecordBatches); err != nil {
-				return nil, fmt.Errorf("read the batch at offset %d: %w", tooLarge.Offset, err)
-			}
-			r := &kgo.Record{Topic: at.topic, Partition: at.partition, Offset: tooLarge.NextOffset - 1, Timestamp: time.UnixMilli(b.MaxTimestamp)}
-			r.Value = p.RecordBatches[:min(len(p.RecordBatches), batchHeader+int(b.Length))]
-			r.Context = context.WithValue(context.Background(), packedKey{}, &packed{first: tooLarge.Offset, last: tooLarge.NextOffset - 1})
-			return r, nil
-		}
+	if len(resp.Topics) == 0 || len(resp.Topics[0].Partitions) == 0 {
+		return nil, fmt.Errorf("the broker's answer does not mention %s", at)
 	}
-	return nil, fmt.Errorf("the broker's answer does not mention %s", at)
+	answer := resp.Topics[0].Partitions[0]
+	if err := kerr.ErrorForCode(answer.ErrorCode); err != nil {
+		return nil, err
+	}
+	var b kmsg.RecordBatch
+	if err := b.ReadFrom(answer.RecordBatches); err != nil {
+		return nil, fmt.Errorf("read the batch at offset %d: %w", tooLarge.Offset, err)
+	}
+	r := &kgo.Record{Topic: at.topic, Partition: at.partition, Offset: tooLarge.NextOffset - 1, Timestamp: time.UnixMilli(b.MaxTimestamp)}
+	r.Value = answer.RecordBatches[:min(len(answer.RecordBatches), batchHeader+int(b.Length))]
+	r.Context = context.WithValue(context.Background(), packedKey{}, &packed{first: tooLarge.Offset, last: tooLarge.NextOffset - 1})
+	return r, nil
 }
 
 // batchHeader is what stands before the part of a record batch that its length
