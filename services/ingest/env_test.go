@@ -148,8 +148,8 @@ func (p *pipeline) committed() {
 		if err != nil {
 			return false, err.Error()
 		}
-		n := lags[p.cfg.Group].Lag.Total()
-		return n == 0, fmt.Sprintf("lag %d", n)
+		lag := lags[p.cfg.Group].Lag
+		return len(lag) > 0 && lag.Total() == 0, fmt.Sprintf("lag %d", lag.Total()) // none before the group has a member
 	})
 }
 
