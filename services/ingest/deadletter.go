@@ -15,19 +15,18 @@ import (
 	"github.com/auditrail/auditrail/services/internal/topic"
 )
 
-// Headers of a dead letter. The value is the original record's, byte for byte;
-// of one that is too long for the topic, its beginning.
+// Headers of a dead letter.
 const (
-	headerReason     = "auditrail-reason"      // the rule that was broken: a fixed word
-	headerProblem    = "auditrail-problem"     // the problems in words
-	headerTopic      = "auditrail-topic"       // where the record stood
-	headerTopicID    = "auditrail-topic-id"    // the topic's id, which survives no re-creation
-	headerPartition  = "auditrail-partition"   //
-	headerOffset     = "auditrail-offset"      //
-	headerAppendedAt = "auditrail-appended-at" // epoch ms, the broker's clock
-	headerKey        = "auditrail-key"         // the record's own key
-	headerSize       = "auditrail-size"        // bytes of a value that was cut
-	headerSHA256     = "auditrail-sha256"      // of the whole value that was cut, in hexadecimal
+	headerReason     = topic.HeaderReason
+	headerProblem    = topic.HeaderProblem
+	headerTopic      = topic.HeaderTopic
+	headerTopicID    = topic.HeaderTopicID
+	headerPartition  = topic.HeaderPartition
+	headerOffset     = topic.HeaderOffset
+	headerAppendedAt = topic.HeaderAppendedAt
+	headerKey        = topic.HeaderKey
+	headerSize       = topic.HeaderSize
+	headerSHA256     = topic.HeaderSHA256
 )
 
 // maxDeadValue is the longest value that a dead letter carries whole: with its
