@@ -28,7 +28,7 @@ func (c *deadletterListCmd) Run(ctx context.Context, log *zap.Logger) error {
 
 // Help is the manual's long part.
 func (deadletterListCmd) Help() string {
-	return `Reads the dead-letter topic up to its end at the start, and prints the letters that pass every filter and were not redriven. Memory: about 100 bytes a letter that passes, and the lines listed.
+	return `Reads the dead-letter topic up to its end at the start, and prints the letters that pass every filter and were not redriven. Memory: 100 bytes for every letter that passes, and the lines listed.
 
 Examples:
   auditrail deadletter list --since 24h

@@ -164,7 +164,7 @@ func (s *snapshot) letters(ctx context.Context, doing string, more func() string
 
 // fold makes one letter of those that were written several times. A marker
 // counts wherever it stands: ingest may have written the letter once more
-// after it. Memory: about 75 bytes for every letter asked about and for every
+// after it. Memory: 100 bytes at most for every letter asked about and for every
 // marker, whatever their size; BenchmarkFold measures it.
 type fold struct {
 	redriven map[identity]int64 // epoch ms
