@@ -21,8 +21,9 @@ const (
 	progressEvery = 2 * time.Second
 	// stallTimeout is how long Kafka may send nothing.
 	stallTimeout = 30 * time.Second
-	// fetchBytes bounds what the client holds ahead of the reader.
-	fetchBytes = 16 << 20
+	// fetchBytes bounds what the client holds ahead of the reader: packed, and
+	// text may unpack to twenty times as much.
+	fetchBytes = 1 << 20
 )
 
 // snapshot is the dead-letter topic up to its end as it was at one moment:
@@ -81,7 +82,7 @@ func (s *snapshot) read(ctx context.Context, doing string, more func() string, v
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic.DeadLetter: from}),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), // what aged out in the meantime is passed over
 		kgo.KeepControlRecords(), // the last record may be one
-		kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(fetchBytes),
+		kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(fetchBytes), kgo.MaxConcurrentFetches(1),
 	)...)
 	if err != nil {
 		return fmt.Errorf("kafka %v: %w", s.cfg.Addr, err)

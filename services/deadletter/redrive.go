@@ -57,7 +57,8 @@ func Redrive(ctx context.Context, cfg RedriveConfig, deps Deps) error {
 	for _, p := range cfg.Letters {
 		r.wanted[p] = false
 	}
-	err = s.letters(ctx, "redriving", func() string { return fmt.Sprintf(", %d sent", r.sent) }, r.keep, func(l *letter, redrivenAt time.Time) error {
+	progress := func() string { return fmt.Sprintf(", %d %s", r.sent, r.verb()) }
+	err = s.letters(ctx, "redriving", progress, r.keep, func(l *letter, redrivenAt time.Time) error {
 		return r.take(ctx, l, redrivenAt)
 	})
 	if err == nil {
@@ -138,7 +139,7 @@ func (r *redriver) take(ctx context.Context, l *letter, redrivenAt time.Time) er
 	}
 	if r.cfg.DryRun {
 		r.sent++
-		r.count(l, "would be sent")
+		r.count(l, r.verb())
 		return nil
 	}
 	r.round = append(r.round, l)
@@ -146,6 +147,14 @@ func (r *redriver) take(ctx context.Context, l *letter, redrivenAt time.Time) er
 		return nil
 	}
 	return r.flush(ctx)
+}
+
+// verb says what happens to the letters that pass.
+func (r *redriver) verb() string {
+	if r.cfg.DryRun {
+		return "would be sent"
+	}
+	return "sent"
 }
 
 func (r *redriver) count(l *letter, what string) {
@@ -181,14 +190,16 @@ func (r *redriver) flush(ctx context.Context) error {
 		l := of[res.Record]
 		if res.Err != nil {
 			r.failed++
-			r.count(l, "failed: "+res.Err.Error())
+			why := res.Err.Error()
 			if errors.Is(res.Err, context.DeadlineExceeded) {
-				away = fmt.Errorf("kafka %v did not take records within %s", r.cfg.Kafka.Addr, sendTimeout)
+				why = fmt.Sprintf("not acknowledged within %s", sendTimeout)
+				away = fmt.Errorf("kafka %v does not answer: once it does, run the command again", r.cfg.Kafka.Addr)
 			}
+			r.count(l, "failed: "+why)
 			continue
 		}
 		r.sent++
-		r.count(l, "sent")
+		r.count(l, r.verb())
 		markers = append(markers, l.marker(time.Now(), res.Record))
 	}
 	if err := r.produce(ctx, markers).FirstErr(); err != nil {
@@ -242,11 +253,7 @@ func (r *redriver) summary(out io.Writer) error {
 			return err
 		}
 	}
-	verb := "sent"
-	if r.cfg.DryRun {
-		verb = "would be sent"
-	}
-	line := fmt.Sprintf("%d %s, %d skipped, %d failed", r.sent, verb, r.skipped, r.failed)
+	line := fmt.Sprintf("%d %s, %d skipped, %d failed", r.sent, r.verb(), r.skipped, r.failed)
 	if r.before > 0 {
 		line += fmt.Sprintf("; %d were redriven before, --include-redriven sends them again", r.before)
 	}
