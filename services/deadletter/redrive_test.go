@@ -219,7 +219,7 @@ func TestWhatCannotBeRedrivenIsSkipped(t *testing.T) {
 func TestAStoppedRedriveGoesOnWhereItWas(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
-	const n = 4 * roundLetters
+	const n = 8 * roundLetters
 	var rs []*kgo.Record
 	for i := range n {
 		rs = append(rs, madeLetter(int64(i), event(i)))
