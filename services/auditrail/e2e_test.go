@@ -50,6 +50,7 @@ type devProcess struct {
 	http, kafka, native  string
 	clickhouseHTTP, data string
 	external             []string // flags that replace an embedded part
+	env                  []string // added to the process's environment
 	cmd                  *exec.Cmd
 	ended                chan struct{}
 	err                  error // of the process; to be read once ended is closed
@@ -134,7 +135,7 @@ func (d *devProcess) start(args ...string) {
 func (d *devProcess) run(args ...string) {
 	d.t.Helper()
 	d.cmd, d.ended = d.command(append(args, "--exit-with-parent")...), make(chan struct{})
-	d.cmd.Stdout, d.cmd.Stderr = d, d
+	d.cmd.Stdout, d.cmd.Stderr, d.cmd.Env = d, d, append(os.Environ(), d.env...)
 	// It ends when this pipe does: also when this test is killed.
 	alive, err := d.cmd.StdinPipe()
 	if err != nil {

@@ -29,6 +29,8 @@ type cli struct {
 	Token   tokenCmd   `cmd:"" help:"Print a token that the dev of a data folder accepts."`
 	Loadgen loadgenCmd `cmd:"" help:"Emit made-up events at a chosen rate."`
 	Version versionCmd `cmd:"" help:"Print the version."`
+
+	Deadletter deadletterCmd `cmd:"" help:"List, show and redrive records that broke the contract."`
 }
 
 const about = `Auditrail keeps the audit events of your product modules and lets people find them.

@@ -7,28 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/auditrail/auditrail/pkg/audit"
 	"github.com/auditrail/auditrail/services/internal/topic"
-)
-
-// Headers of a dead letter. The value is the original record's, byte for byte;
-// of one that is too long for the topic, its beginning.
-const (
-	headerReason     = "auditrail-reason"      // the rule that was broken: a fixed word
-	headerProblem    = "auditrail-problem"     // the problems in words
-	headerTopic      = "auditrail-topic"       // where the record stood
-	headerTopicID    = "auditrail-topic-id"    // the topic's id, which survives no re-creation
-	headerPartition  = "auditrail-partition"   //
-	headerOffset     = "auditrail-offset"      //
-	headerAppendedAt = "auditrail-appended-at" // epoch ms, the broker's clock
-	headerKey        = "auditrail-key"         // the record's own key
-	headerSize       = "auditrail-size"        // bytes of a value that was cut
-	headerBatch      = "auditrail-batch"       // first and last offset, when the value is a whole packed batch
-	headerSHA256     = "auditrail-sha256"      // of the whole value that was cut, in hexadecimal
 )
 
 // maxDeadValue is the longest value that a dead letter carries whole: with its
@@ -78,29 +63,33 @@ func (d deadLetter) message(topicID uuid.UUID) *kgo.Record {
 	header := func(k, v string) kgo.RecordHeader { return kgo.RecordHeader{Key: k, Value: []byte(v)} }
 	partition, offset := strconv.Itoa(int(r.Partition)), strconv.FormatInt(r.Offset, 10)
 	headers := []kgo.RecordHeader{
-		header(headerReason, d.reason),
-		header(headerProblem, d.err.Error()),
-		header(headerTopic, r.Topic),
-		header(headerTopicID, topicID.String()),
-		header(headerPartition, partition),
-		header(headerOffset, offset),
-		header(headerAppendedAt, strconv.FormatInt(r.Timestamp.UnixMilli(), 10)),
+		header(topic.HeaderReason, d.reason),
+		header(topic.HeaderProblem, d.err.Error()),
+		header(topic.HeaderTopic, r.Topic),
+		header(topic.HeaderTopicID, topicID.String()),
+		header(topic.HeaderPartition, partition),
+		header(topic.HeaderOffset, offset),
+		header(topic.HeaderAppendedAt, strconv.FormatInt(r.Timestamp.UnixMilli(), 10)),
 	}
 	if r.Key != nil {
-		headers = append(headers, kgo.RecordHeader{Key: headerKey, Value: r.Key[:min(len(r.Key), maxDeadHeaders)]})
+		headers = append(headers, kgo.RecordHeader{Key: topic.HeaderKey, Value: r.Key[:min(len(r.Key), maxDeadHeaders)]})
 	}
 	if p := packedOf(r); p != nil {
-		headers = append(headers, header(headerBatch, fmt.Sprintf("%d-%d", p.first, p.last)))
+		headers = append(headers, header(topic.HeaderBatch, fmt.Sprintf("%d-%d", p.first, p.last)))
 	}
 	value := r.Value
 	if len(value) > maxDeadValue {
 		sum := sha256.Sum256(value)
-		headers = append(headers, header(headerSize, strconv.Itoa(len(value))), header(headerSHA256, hex.EncodeToString(sum[:])))
+		headers = append(headers, header(topic.HeaderSize, strconv.Itoa(len(value))), header(topic.HeaderSHA256, hex.EncodeToString(sum[:])))
 		value = value[:maxDeadValue]
 	}
-	// A producer's own headers come along, within bounds.
+	// A producer's own headers come along, within bounds, but for names of ours:
+	// they would be taken for what we say.
 	room := maxDeadHeaders
 	for _, h := range r.Headers {
+		if strings.HasPrefix(h.Key, topic.HeaderPrefix) && h.Key != audit.HeaderResent && h.Key != audit.HeaderRedriven {
+			continue
+		}
 		if room -= len(h.Key) + len(h.Value); room >= 0 {
 			headers = append(headers, h)
 		}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/auditrail/auditrail/pkg/audit"
 	"github.com/auditrail/auditrail/services/internal/testenv"
+	"github.com/auditrail/auditrail/services/internal/topic"
 )
 
 const vm = "audit.events.vm.v1"
@@ -110,7 +111,7 @@ func TestOneIDWithTwoContentsIsAConflict(t *testing.T) {
 		if r == nil {
 			t.Fatalf("offset %s is no dead letter: %v", offset, dead)
 		}
-		if headerOf(r, headerReason) != reasonConflict || headerOf(r, headerProblem) != errConflict.Error() || !bytes.Equal(r.Value, want) {
+		if headerOf(r, topic.HeaderReason) != reasonConflict || headerOf(r, topic.HeaderProblem) != errConflict.Error() || !bytes.Equal(r.Value, want) {
 			t.Errorf("offset %s: got %q with headers %v", offset, r.Value, r.Headers)
 		}
 	}

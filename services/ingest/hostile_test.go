@@ -88,7 +88,7 @@ func TestARecordThatUnpacksToMoreThanADeadLetterHolds(t *testing.T) {
 	p.produce(pm, 0, event(1))
 	p.stored(1)
 	r := p.deadLetters(1)["0"]
-	if headerOf(r, headerReason) != audit.RuleRecord || headerOf(r, headerSize) != fmt.Sprint(len(huge)) || len(headerOf(r, headerSHA256)) != 64 || !bytes.HasPrefix(huge, r.Value) {
+	if headerOf(r, topic.HeaderReason) != audit.RuleRecord || headerOf(r, topic.HeaderSize) != fmt.Sprint(len(huge)) || len(headerOf(r, topic.HeaderSHA256)) != 64 || !bytes.HasPrefix(huge, r.Value) {
 		t.Errorf("got a dead letter of %d bytes with headers %v", len(r.Value), r.Headers)
 	}
 }
@@ -135,7 +135,7 @@ func TestAnythingOnATopicIsStoredOrDeadLettered(t *testing.T) {
 	dead := p.deadLetters(len(values) - int(rows) - int(p.counted("auditrail_ingest_duplicates_total")))
 	for offset, r := range dead {
 		n, err := strconv.Atoi(offset)
-		if err != nil || !bytes.Equal(r.Value, values[n]) || headerOf(r, headerReason) == "other" {
+		if err != nil || !bytes.Equal(r.Value, values[n]) || headerOf(r, topic.HeaderReason) == "other" {
 			t.Errorf("offset %s: the dead letter is not the record, or has no reason: %v", offset, r.Headers)
 		}
 	}
@@ -167,7 +167,7 @@ func TestABatchThatUnpacksToTooMuchIsPassedOver(t *testing.T) {
 	dead := p.deadLetters(2)
 	for last, span := range map[string]string{"4": "1-4", "8": "5-8"} {
 		r := dead[last]
-		if r == nil || headerOf(r, headerReason) != reasonPacked || headerOf(r, headerBatch) != span {
+		if r == nil || headerOf(r, topic.HeaderReason) != reasonPacked || headerOf(r, topic.HeaderBatch) != span {
 			t.Fatalf("offset %s: got %v", last, dead)
 		}
 		var batch kmsg.RecordBatch

@@ -17,6 +17,7 @@ import (
 	"github.com/auditrail/auditrail/pkg/audit"
 	"github.com/auditrail/auditrail/services/internal/ops"
 	"github.com/auditrail/auditrail/services/internal/testenv"
+	"github.com/auditrail/auditrail/services/internal/topic"
 )
 
 const pm = "audit.events.pm.v1"
@@ -182,11 +183,11 @@ func TestBrokenRecordsAreDeadLetteredAndTheirNeighboursStored(t *testing.T) {
 		if !bytes.Equal(r.Value, b.value) {
 			t.Errorf("%s: the dead letter's value is not the record's", b.reason)
 		}
-		got := []string{headerOf(r, headerReason), headerOf(r, headerTopic), headerOf(r, headerTopicID), headerOf(r, headerPartition), headerOf(r, headerOffset)}
+		got := []string{headerOf(r, topic.HeaderReason), headerOf(r, topic.HeaderTopic), headerOf(r, topic.HeaderTopicID), headerOf(r, topic.HeaderPartition), headerOf(r, topic.HeaderOffset)}
 		if diff := cmp.Diff(got, []string{b.reason, pm, p.topicID(pm).String(), "0", offset}); diff != "" {
 			t.Errorf("%s: headers -got +want:\n%s", b.reason, diff)
 		}
-		if headerOf(r, headerProblem) == "" || headerOf(r, headerAppendedAt) == "" {
+		if headerOf(r, topic.HeaderProblem) == "" || headerOf(r, topic.HeaderAppendedAt) == "" {
 			t.Errorf("%s: the problem in words or the append time is missing", b.reason)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/auditrail/auditrail/pkg/audit"
 	"github.com/auditrail/auditrail/services/internal/testenv"
+	"github.com/auditrail/auditrail/services/internal/topic"
 )
 
 // constrain has the engine refuse rows that a condition does not hold for.
@@ -43,10 +44,10 @@ func TestARecordThatTheEngineRefusesDoesNotStopItsLane(t *testing.T) {
 	var offsets []string
 	for offset, r := range dead {
 		offsets = append(offsets, offset)
-		if !bytes.Contains(r.Value, []byte("poison")) || headerOf(r, headerReason) != reasonRefused {
+		if !bytes.Contains(r.Value, []byte("poison")) || headerOf(r, topic.HeaderReason) != reasonRefused {
 			t.Errorf("offset %s: got %q with headers %v", offset, r.Value, r.Headers)
 		}
-		if said := headerOf(r, headerProblem); !strings.Contains(said, "469") || strings.Contains(said, "poison") {
+		if said := headerOf(r, topic.HeaderProblem); !strings.Contains(said, "469") || strings.Contains(said, "poison") {
 			t.Errorf("the problem is %q, want the engine's code and nothing of the record", said)
 		}
 	}

@@ -1,0 +1,190 @@
+package deadletter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+
+	"github.com/auditrail/auditrail/services/internal/kafka"
+	"github.com/auditrail/auditrail/services/internal/topic"
+)
+
+const (
+	// progressEvery is how often long work says how far it is.
+	progressEvery = 2 * time.Second
+	// stallTimeout is how long Kafka may send nothing.
+	stallTimeout = 30 * time.Second
+	// fetchBytes bounds what the client holds ahead of the reader: packed, and
+	// text may unpack to twenty times as much.
+	fetchBytes = 1 << 20
+)
+
+// snapshot is the dead-letter topic up to its end as it was at one moment:
+// what is appended later is not read. It may be read again and again.
+type snapshot struct {
+	cfg   kafka.Config
+	log   *zap.Logger
+	notes io.Writer
+	spans map[int32]span // partitions that hold records
+	total int64          // records
+}
+
+type span struct{ from, end int64 } // offsets; end is exclusive
+
+func takeSnapshot(ctx context.Context, cl *kgo.Client, cfg kafka.Config, deps Deps) (*snapshot, error) {
+	adm := kadm.NewClient(cl)
+	starts, err := adm.ListStartOffsets(ctx, topic.DeadLetter)
+	if err == nil {
+		err = starts.Error()
+	}
+	var ends kadm.ListedOffsets
+	if err == nil {
+		ends, err = adm.ListEndOffsets(ctx, topic.DeadLetter)
+	}
+	if err == nil {
+		err = ends.Error()
+	}
+	switch {
+	case errors.Is(err, kerr.UnknownTopicOrPartition):
+		return nil, fmt.Errorf("topic %s is missing: run auditrail migrate", topic.DeadLetter)
+	case err != nil:
+		return nil, fmt.Errorf("list the offsets of %s: %w", topic.DeadLetter, err)
+	}
+	s := &snapshot{cfg: cfg, log: deps.Log, notes: deps.Notes, spans: map[int32]span{}}
+	ends.Each(func(end kadm.ListedOffset) {
+		start, ok := starts.Lookup(end.Topic, end.Partition)
+		if ok && start.Offset < end.Offset {
+			s.spans[end.Partition] = span{start.Offset, end.Offset}
+			s.total += end.Offset - start.Offset
+		}
+	})
+	return s, nil
+}
+
+// read visits every record of the snapshot, each partition in order, until an
+// error. Progress goes to the notes: doing, how far it is, and what more says.
+func (s *snapshot) read(ctx context.Context, doing string, more func() string, visit func(*kgo.Record) error) error {
+	if len(s.spans) == 0 {
+		return nil
+	}
+	left, from := map[int32]bool{}, map[int32]kgo.Offset{}
+	for p, span := range s.spans {
+		left[p], from[p] = true, kgo.NewOffset().At(span.from)
+	}
+	cl, err := kgo.NewClient(append(s.cfg.Options(s.log),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic.DeadLetter: from}),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), // what aged out in the meantime is passed over
+		kgo.KeepControlRecords(), // the last record may be one
+		kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(fetchBytes), kgo.MaxConcurrentFetches(1),
+	)...)
+	if err != nil {
+		return fmt.Errorf("kafka %v: %w", s.cfg.Addr, err)
+	}
+	defer cl.Close()
+	var n int64
+	said := time.Now()
+	for len(left) > 0 {
+		fetches, err := s.poll(ctx, cl)
+		if err != nil {
+			return fmt.Errorf("read %s (%d of %d records done): %w", topic.DeadLetter, n, s.total, err)
+		}
+		for records := fetches.RecordIter(); !records.Done(); {
+			r := records.Next()
+			end := s.spans[r.Partition].end
+			if r.Offset+1 >= end {
+				delete(left, r.Partition)
+			}
+			if r.Offset >= end {
+				continue
+			}
+			n++
+			if !r.Attrs.IsControl() {
+				if err := visit(r); err != nil {
+					return err
+				}
+			}
+			if time.Since(said) >= progressEvery {
+				said = time.Now()
+				fmt.Fprintf(s.notes, "%s: %d of %d records%s\n", doing, n, s.total, more())
+			}
+		}
+	}
+	return nil
+}
+
+// poll waits for records, but not for ever.
+func (s *snapshot) poll(ctx context.Context, cl *kgo.Client) (kgo.Fetches, error) {
+	waiting, cancel := context.WithTimeout(ctx, stallTimeout)
+	defer cancel()
+	fetches := cl.PollFetches(waiting)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if waiting.Err() != nil {
+		return nil, fmt.Errorf("kafka %v sent nothing for %s", s.cfg.Addr, stallTimeout)
+	}
+	for _, e := range fetches.Errors() {
+		var passed *kgo.ErrDataLoss // aged out
+		if !errors.As(e.Err, &passed) {
+			return nil, e.Err
+		}
+	}
+	return fetches, nil
+}
+
+func nothing() string { return "" }
+
+// letters visits every dead letter of the snapshot that keep lets through,
+// once, and says when it was redriven: the zero time, if it is open. It reads
+// the snapshot twice, for a marker comes after its letter.
+func (s *snapshot) letters(ctx context.Context, doing string, more func() string, keep func(*letter) bool, visit func(l *letter, redrivenAt time.Time) error) error {
+	f := newFold()
+	if err := s.read(ctx, "looking for what was redriven", nothing, func(r *kgo.Record) error {
+		if _, m := parse(r); m != nil {
+			f.redriven[m.id] = m.at.UnixMilli()
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	return s.read(ctx, doing, more, func(r *kgo.Record) error {
+		l, _ := parse(r)
+		if l == nil || !keep(l) || f.again(l.id) {
+			return nil
+		}
+		return visit(l, f.redrivenAt(l.id))
+	})
+}
+
+// fold makes one letter of those that were written several times. A marker
+// counts wherever it stands: ingest may have written the letter once more
+// after it. Memory: 100 bytes at most for every letter asked about and for every
+// marker, whatever their size; BenchmarkFold measures it.
+type fold struct {
+	redriven map[identity]int64 // epoch ms
+	seen     map[identity]struct{}
+}
+
+func newFold() *fold { return &fold{redriven: map[identity]int64{}, seen: map[identity]struct{}{}} }
+
+// again says whether it was asked about id before.
+func (f *fold) again(id identity) bool {
+	n := len(f.seen)
+	f.seen[id] = struct{}{}
+	return len(f.seen) == n
+}
+
+func (f *fold) redrivenAt(id identity) time.Time {
+	ms, ok := f.redriven[id]
+	if !ok {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}

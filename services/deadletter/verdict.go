@@ -1,0 +1,73 @@
+package deadletter
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/auditrail/auditrail/pkg/audit"
+)
+
+// lasting says why the letter can never be redriven, "" when it can.
+func (l *letter) lasting() string {
+	_, isEvents := audit.ModuleOf(l.topic)
+	switch {
+	case l.batch != "":
+		return "it is a packed batch of records"
+	case l.cut:
+		return "its value was cut"
+	case !isEvents:
+		return "it does not come from an event topic"
+	}
+	return ""
+}
+
+// reasonConflict is the reason of a record whose customer and id are those of
+// a stored event with other content.
+const reasonConflict = "id-conflict"
+
+// contract is what ingest will hold a redriven record to.
+type contract struct {
+	maxAge time.Duration
+	topics map[string]uuid.UUID // that exist
+	force  bool                 // send what will fail again
+}
+
+// skip says why l shall not be sent, "" when it shall.
+func (c contract) skip(l *letter, now time.Time) string {
+	if why := l.lasting(); why != "" {
+		return why
+	}
+	if _, ok := c.topics[l.topic]; !ok {
+		return "its topic does not exist"
+	}
+	if rule := c.breaks(l, now); rule != "" && !c.force {
+		return fmt.Sprintf("would fail again (%s)", rule)
+	}
+	return ""
+}
+
+// breaks gives the rule that l would break if it were appended now, "" when
+// it would be stored as far as can be told without the table.
+func (c contract) breaks(l *letter, now time.Time) string {
+	var e audit.Event
+	err := audit.Decode(l.value, &e)
+	if err == nil {
+		err = e.Validate(now, c.maxAge)
+	}
+	var undecoded *audit.DecodeError
+	var problems audit.Problems
+	switch {
+	case errors.As(err, &undecoded):
+		return undecoded.Rule
+	case errors.As(err, &problems):
+		return problems[0].Rule
+	case audit.Topic(e.ModuleCode) != l.topic:
+		return audit.RuleTopic
+	case l.reason == reasonConflict:
+		return reasonConflict
+	}
+	return ""
+}
