@@ -80,7 +80,7 @@ func Open[V any](ctx context.Context, cfg kafka.Config, name string, log *zap.Lo
 		cl.Close()
 		return nil, err
 	}
-	following, stop := context.WithCancel(context.WithoutCancel(ctx))
+	following, stop := context.WithCancel(context.WithoutCancel(ctx)) //nolint:gosec // Close cancels it
 	t := &Table[V]{
 		name: name, cfg: cfg, log: log.With(zap.String("topic", name)), write: cl, admin: kadm.NewClient(cl),
 		stop: stop, ended: make(chan struct{}),
