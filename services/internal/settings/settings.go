@@ -14,8 +14,8 @@ import (
 	"github.com/auditrail/auditrail/services/internal/topic"
 )
 
+// Bounds of RetentionDays.
 const (
-	// MinRetentionDays and MaxRetentionDays bound RetentionDays.
 	MinRetentionDays = 1
 	MaxRetentionDays = 3650
 )
