@@ -62,14 +62,8 @@ func (in *ingest) keepRetention(ctx context.Context) {
 	every := time.NewTicker(reconcileEvery)
 	defer every.Stop()
 	for {
-		switch err := in.reconcile(ctx); {
-		case ctx.Err() != nil:
-			return
-		case err != nil:
-			in.health.failed("retention", "", err)
-			in.repeats.Warn("retention of stored events was not looked at, will be repeated", zap.Error(err))
-		default:
-			in.health.ok("retention", "")
+		if in.retry(ctx, "retention", "", in.reconcile) != nil {
+			return // stopping
 		}
 		select {
 		case <-every.C:

@@ -109,6 +109,40 @@ func TestAChoiceReachesRowsOfTheFutureAndOfThePast(t *testing.T) {
 	p.become(map[string]string{"before": "100/3650 20/3650 2/3650", awkward: "2/10 1/10", "other": "100/400 20/400 2/400"})
 }
 
+func TestOneOfSeveralReplicasKeepsRetention(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM")
+	table := p.choices()
+	var replicas []*ops.Ops
+	for range 3 {
+		p.start()
+		replicas = append(replicas, p.ops)
+	}
+	p.produce(pm, 0, event(0, of("a", 100)), event(1, of("a", 1)))
+	p.become(map[string]string{"a": "100/400 1/400"})
+	p.until("the group to be complete", func() (bool, string) {
+		groups, err := p.admin.DescribeGroups(t.Context(), p.cfg.Group)
+		if err != nil {
+			return false, err.Error()
+		}
+		g := groups[p.cfg.Group]
+		return g.State == "Stable" && len(g.Members) == len(replicas), fmt.Sprint(g.State, len(g.Members))
+	})
+	p.choose(table, "a", 30)
+	p.become(map[string]string{"a": "1/30"})
+	started := 0
+	for _, o := range replicas {
+		n, err := testutil.GatherAndCount(o.Registry, "auditrail_ingest_retention_mutations_total")
+		if err != nil {
+			t.Fatal(err)
+		}
+		started += n // a replica that started none has no such line
+	}
+	if started != 1 {
+		t.Errorf("%d replicas started the mutation, want one", started)
+	}
+}
+
 // reconciler is an ingest that has its choices and its table, and no lanes.
 func (p *pipeline) reconciler(table settings.Table) *ingest {
 	log := zaptest.NewLogger(p.t)

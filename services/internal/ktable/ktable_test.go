@@ -238,6 +238,53 @@ func TestWhileTheBrokerIsAway(t *testing.T) {
 	holds(t, open(t, at), "k", &object{Number: 3})
 }
 
+// TestPutsWhileTheBrokerRestarts: what was confirmed is there, and what is there
+// was put.
+func TestPutsWhileTheBrokerRestarts(t *testing.T) {
+	t.Parallel()
+	s := newStoppable(t)
+	at := kafka.Config{Addr: []string{s.cfg.Addr}}
+	newTopic(t, at)
+	table := open(t, at)
+	confirmed, tried := make(chan int, 1), 0
+	restarted := make(chan struct{})
+	go func() {
+		defer close(confirmed)
+		last := 0
+		for after := 0; after < 20; {
+			select {
+			case <-restarted:
+				after++
+			default:
+			}
+			tried++
+			err := table.Put(t.Context(), "k", object{Number: tried})
+			switch {
+			case err == nil:
+				last = tried
+			case !errors.Is(err, ErrUnconfirmed):
+				t.Errorf("put %d: got %v, want a confirmation or %v", tried, err, ErrUnconfirmed)
+			}
+		}
+		confirmed <- last
+	}()
+	for range 3 {
+		before, _ := table.Peek("k")
+		testenv.Until(t, deadline, nil, "a Put to land", func() (bool, string) {
+			now, _ := table.Peek("k")
+			return now.Number > before.Number, fmt.Sprint(now)
+		})
+		s.b.Close()
+		s.start()
+	}
+	close(restarted)
+	last := <-confirmed
+	got, ok, err := open(t, at).Get(t.Context(), "k")
+	if err != nil || !ok || got.Number < last || got.Number > tried {
+		t.Errorf("got %v, %v, %v; want %d, which was confirmed, to %d, which was tried", got, ok, err, last, tried)
+	}
+}
+
 // TestAPutThatLandedAndIsReportedLost: the record is in Kafka, and its writer
 // was told nothing. Every table finds it, and the repetition changes nothing.
 func TestAPutThatLandedAndIsReportedLost(t *testing.T) {
