@@ -40,7 +40,7 @@ func (c *settingsShowCmd) Run(ctx context.Context, log *zap.Logger) error {
 		return err
 	}
 	defer table.Close()
-	s, _, err := table.Get(ctx, c.Customer)
+	s, err := table.Get(ctx, c.Customer)
 	if err != nil {
 		return err
 	}

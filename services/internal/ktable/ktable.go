@@ -20,6 +20,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/auditrail/auditrail/services/internal/kafka"
 	"github.com/auditrail/auditrail/services/internal/topic"
@@ -32,6 +33,8 @@ const (
 	putTimeout = 10 * time.Second
 	// missWait bounds what a Get waits for a key that is not there.
 	missWait = time.Second
+	// sampleEvery is how often what goes on failing is logged.
+	sampleEvery = 10 * time.Second
 )
 
 var (
@@ -63,6 +66,10 @@ type Table[V any] struct {
 	watchers map[chan struct{}]struct{} // guarded by mu
 }
 
+func sampled(c zapcore.Core) zapcore.Core {
+	return zapcore.NewSamplerWithOptions(c, sampleEvery, 1, 0)
+}
+
 // Open reads the table to its end as of now, and follows it until Close. It
 // returns an error that says what to do when the topic is missing or not
 // configured as a table, and when it cannot be read within 30 s.
@@ -82,7 +89,7 @@ func Open[V any](ctx context.Context, cfg kafka.Config, name string, log *zap.Lo
 	}
 	following, stop := context.WithCancel(context.WithoutCancel(ctx)) //nolint:gosec // Close cancels it
 	t := &Table[V]{
-		name: name, cfg: cfg, log: log.With(zap.String("topic", name)), write: cl, admin: kadm.NewClient(cl),
+		name: name, cfg: cfg, log: log.With(zap.String("topic", name)).WithOptions(zap.WrapCore(sampled)), write: cl, admin: kadm.NewClient(cl),
 		stop: stop, ended: make(chan struct{}),
 		advanced: make(chan struct{}), watchers: map[chan struct{}]struct{}{},
 	}

@@ -42,13 +42,26 @@ func (s Settings) chosenRetention() bool { return s.RetentionDays != 0 && s.Vali
 
 // Table holds the settings of all subscriptions. Safe for concurrent use.
 type Table struct {
-	*ktable.Table[Settings]
+	table *ktable.Table[Settings] // not embedded: every write is validated
 }
 
 // Open reads all settings and follows their changes. The caller closes it.
 func Open(ctx context.Context, cfg kafka.Config, log *zap.Logger) (Table, error) {
 	t, err := ktable.Open[Settings](ctx, cfg, topic.Settings, log)
 	return Table{t}, err
+}
+
+// Close ends the following.
+func (t Table) Close() { t.table.Close() }
+
+// Watch is that of ktable.Table: a signal when settings change.
+func (t Table) Watch() (changed <-chan struct{}, stop func()) { return t.table.Watch() }
+
+// Get returns a subscription's settings, those at their zero values when it has
+// chosen nothing. The error wraps ktable.ErrBehind when that could not be told.
+func (t Table) Get(ctx context.Context, customerUUID string) (Settings, error) {
+	s, _, err := t.table.Get(ctx, customerUUID)
+	return s, err
 }
 
 // Change reads a subscription's settings, lets edit change them, and writes
@@ -58,7 +71,7 @@ func (t Table) Change(ctx context.Context, customerUUID string, edit func(*Setti
 	if n := len(customerUUID); n == 0 || n > audit.MaxIDBytes {
 		return Settings{}, fmt.Errorf("a customerUuid has 1 to %d bytes, not %d", audit.MaxIDBytes, n)
 	}
-	s, _, err := t.Get(ctx, customerUUID)
+	s, err := t.Get(ctx, customerUUID)
 	if err != nil {
 		return s, err
 	}
@@ -66,13 +79,13 @@ func (t Table) Change(ctx context.Context, customerUUID string, edit func(*Setti
 	if err := s.Validate(); err != nil {
 		return s, err
 	}
-	return s, t.Put(ctx, customerUUID, s)
+	return s, t.table.Put(ctx, customerUUID, s)
 }
 
 // RetentionDays is how long the events of a subscription are kept, otherwise
 // when it has not chosen. It never waits.
 func (t Table) RetentionDays(customerUUID string, otherwise uint16) uint16 {
-	if s, ok := t.Peek(customerUUID); ok && s.chosenRetention() {
+	if s, ok := t.table.Peek(customerUUID); ok && s.chosenRetention() {
 		return s.RetentionDays
 	}
 	return otherwise
@@ -82,7 +95,7 @@ func (t Table) RetentionDays(customerUUID string, otherwise uint16) uint16 {
 // kept, by days.
 func (t Table) Retentions() map[uint16][]string {
 	byDays := map[uint16][]string{}
-	for customer, s := range t.List() {
+	for customer, s := range t.table.List() {
 		if s.chosenRetention() {
 			byDays[s.RetentionDays] = append(byDays[s.RetentionDays], customer)
 		}

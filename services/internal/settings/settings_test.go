@@ -61,7 +61,7 @@ func TestAChoiceIsReadWhereItIsNeeded(t *testing.T) {
 		t.Fatal(err)
 	}
 	testenv.Until(t, time.Minute, nil, "the foreign record", func() (bool, string) {
-		s, ok := table.Peek("d")
+		s, ok := table.table.Peek("d")
 		return ok, fmt.Sprint(s)
 	})
 	for customer, want := range map[string]uint16{"a": 30, "b": 90, "c": 7, "d": 7, "e": 7} {
