@@ -40,7 +40,7 @@ test-kafka: deps ## the component and end-to-end tests against Apache Kafka itse
 	@command -v java >/dev/null && command -v mvn >/dev/null || { echo "make test-kafka: Java 17 or newer and Maven are needed: install them, then run make test-kafka again" >&2; exit 1; }
 	@ls $(KAFKA_LIB)/kafka_*.jar >/dev/null 2>&1 || { echo "fetching Apache Kafka with Maven, about 43 MB"; rm -rf $(KAFKA_LIB).new; \
 	  mvn -q -B -f services/internal/testenv/apachekafka/pom.xml dependency:copy-dependencies -DoutputDirectory=$(KAFKA_LIB).new && mv $(KAFKA_LIB).new $(KAFKA_LIB); }
-	AUDITRAIL_TEST_KAFKA=apache AUDITRAIL_TEST_KAFKA_LIB=$(KAFKA_LIB) go test $(GOTESTARGS) ./services/ingest ./services/migrate ./services/deadletter ./services/auditrail
+	AUDITRAIL_TEST_KAFKA=apache AUDITRAIL_TEST_KAFKA_LIB=$(KAFKA_LIB) go test $(GOTESTARGS) ./services/ingest ./services/migrate ./services/deadletter ./services/internal/ktable ./services/internal/settings ./services/auditrail
 
 .PHONY: test-race
 test-race: deps ## the same under the race detector (needs a C compiler)

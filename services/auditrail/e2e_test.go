@@ -550,6 +550,7 @@ func TestMistakesAreNamed(t *testing.T) {
 		{"Unit Manager", []string{"token", "--role", "Wizard", "--data-dir", t.TempDir()}},
 		{"start auditrail dev", []string{"token", "--data-dir", filepath.Join(t.TempDir(), "typo")}},
 		{"--kafka-addr", []string{"emit", "--kafka-addr", "127.0.0.1:1"}},
+		{"--kafka-addr", []string{"settings", "show", "--kafka-addr", "127.0.0.1:1", "--customer", "c1"}},
 		{"--batch-rows", []string{"dev", "--batch-rows", "0", "--data-dir", t.TempDir()}},
 		{"--oidc-issuer or --jwks-file", []string{"query", "--http-addr", "127.0.0.1:0"}},
 		{"--batch-rows", []string{"ingest", "--batch-rows", "0", "--http-addr", "127.0.0.1:0"}},
@@ -559,4 +560,38 @@ func TestMistakesAreNamed(t *testing.T) {
 			t.Errorf("%v: got exit code %d and %q, want %q named", c.args, code, stderr, c.want)
 		}
 	}
+}
+
+func TestASubscriptionChoosesHowLongItsEventsAreKept(t *testing.T) {
+	t.Parallel()
+	d := newDev(t)
+	d.start("--demo-rate", "0")
+	for i, days := range []int{0, 2, 20, 90} {
+		at := time.Now().AddDate(0, 0, -days).UnixMilli()
+		for _, customer := range []string{demoCustomer, liteCustomer} {
+			d.produce("audit.events.pm.v1", fmt.Sprintf(`{"customerUuid":%q,"userUuid":"u%d","moduleCode":"PM","action":"Add","createdDate":%d}`, customer, i, at))
+		}
+	}
+	chooses, other := d.token("--customer", demoCustomer), d.token("--customer", liteCustomer)
+	d.total(chooses, 4)
+	d.total(other, 4)
+
+	settings := func(wantCode int, want string, args ...string) {
+		t.Helper()
+		args = append(args, "--kafka-addr", d.kafka, "--customer", demoCustomer)
+		stdout, stderr, code := auditrail(t, "", append([]string{"settings"}, args...)...)
+		if code != wantCode || !strings.Contains(stdout+stderr, want) {
+			t.Errorf("settings %v: got %d, %s%s; want %d and %s", args, code, stdout, stderr, wantCode, want)
+		}
+	}
+	settings(0, "{}", "show")
+	settings(1, "between 1 and 3650", "set", "--retention-days", "3651")
+	settings(1, "between 1 and 3650", "set", "--retention-days", "0")
+	settings(0, `{"retentionDays":10}`, "set", "--retention-days", "10")
+	settings(0, `{"retentionDays":10}`, "show")
+	d.total(chooses, 2)
+	d.total(other, 4)
+
+	d.produce("audit.events.pm.v1", fmt.Sprintf(`{"customerUuid":%q,"userUuid":"u9","moduleCode":"PM","action":"Add","createdDate":%d}`, demoCustomer, time.Now().UnixMilli()))
+	d.total(chooses, 3)
 }

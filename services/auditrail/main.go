@@ -19,18 +19,18 @@ type cli struct {
 	LogLevel  zapcore.Level `help:"Least severe level to log: debug, info, warn, error." default:"info"`
 	LogFormat string        `help:"Form of log lines: console for people, json for machines." enum:"console,json" default:"console"`
 
-	Dev     devCmd     `cmd:"" help:"Run everything in one process tree on embedded parts, with demo data."`
-	Ingest  ingestCmd  `cmd:"" help:"Carry events from Kafka into ClickHouse."`
-	Query   queryCmd   `cmd:"" help:"Serve search over HTTP."`
-	Migrate migrateCmd `cmd:"" help:"Prepare ClickHouse tables and Kafka topics. Safe to repeat."`
-	Engine  engineCmd  `cmd:"" help:"Run the embedded ClickHouse engine (development and tests)."`
-	Broker  brokerCmd  `cmd:"" help:"Run the embedded Kafka broker (development and tests)."`
-	Emit    emitCmd    `cmd:"" help:"Publish events given as JSON lines on standard input."`
-	Token   tokenCmd   `cmd:"" help:"Print a token that the dev of a data folder accepts."`
-	Loadgen loadgenCmd `cmd:"" help:"Emit made-up events at a chosen rate."`
-	Version versionCmd `cmd:"" help:"Print the version."`
-
+	Dev        devCmd        `cmd:"" help:"Run everything in one process tree on embedded parts, with demo data."`
+	Ingest     ingestCmd     `cmd:"" help:"Carry events from Kafka into ClickHouse."`
+	Query      queryCmd      `cmd:"" help:"Serve search over HTTP."`
+	Migrate    migrateCmd    `cmd:"" help:"Prepare ClickHouse tables and Kafka topics. Safe to repeat."`
+	Engine     engineCmd     `cmd:"" help:"Run the embedded ClickHouse engine (development and tests)."`
+	Broker     brokerCmd     `cmd:"" help:"Run the embedded Kafka broker (development and tests)."`
 	Deadletter deadletterCmd `cmd:"" help:"List, show and redrive records that broke the contract."`
+	Emit       emitCmd       `cmd:"" help:"Publish events given as JSON lines on standard input."`
+	Settings   settingsCmd   `cmd:"" help:"Show or change what a subscription chose, such as how long its events are kept."`
+	Token      tokenCmd      `cmd:"" help:"Print a token that the dev of a data folder accepts."`
+	Loadgen    loadgenCmd    `cmd:"" help:"Emit made-up events at a chosen rate."`
+	Version    versionCmd    `cmd:"" help:"Print the version."`
 }
 
 const about = `Auditrail keeps the audit events of your product modules and lets people find them.

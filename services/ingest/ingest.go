@@ -26,6 +26,7 @@ import (
 	"github.com/auditrail/auditrail/services/internal/bytesize"
 	"github.com/auditrail/auditrail/services/internal/kafka"
 	"github.com/auditrail/auditrail/services/internal/ops"
+	"github.com/auditrail/auditrail/services/internal/settings"
 	"github.com/auditrail/auditrail/services/internal/store"
 	"github.com/auditrail/auditrail/services/internal/topic"
 )
@@ -36,7 +37,7 @@ type Config struct {
 	Store         store.Config `embed:""`
 	Limits        Limits       `embed:""`
 	Group         string       `name:"ingest-group" help:"Kafka consumer group." default:"auditrail-ingest"`
-	RetentionDays uint16       `help:"Days an event is kept after it happened; older ones are refused." default:"400"`
+	RetentionDays uint16       `help:"Days an event is kept after it happened, unless its subscription chose otherwise; older ones are refused, whatever it chose." default:"400"`
 }
 
 // Limits trade memory, freshness and the number of parts against each other.
@@ -67,8 +68,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("--insert-connections must be at least 1, not %d", l.Connections)
 	case l.LookUpFirst < 0:
 		return fmt.Errorf("--look-up-first must be 0 or more, not %d", l.LookUpFirst)
-	case c.RetentionDays < 1:
-		return errors.New("--retention-days must be at least 1")
+	case c.RetentionDays < settings.MinRetentionDays || c.RetentionDays > settings.MaxRetentionDays:
+		return fmt.Errorf("--retention-days must be between %d and %d, not %d", settings.MinRetentionDays, settings.MaxRetentionDays, c.RetentionDays)
 	}
 	return nil
 }
@@ -114,6 +115,7 @@ type ingest struct {
 	store    driver.Conn // for reads; rows go through inserter
 	client   *kgo.Client
 	admin    *kadm.Client
+	settings settings.Table
 	inserter *inserter
 	commits  *committer
 	budget   *budget
@@ -167,7 +169,14 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 		return err
 	}
 
+	chosen, err := settings.Open(ctx, cfg.Kafka, deps.Log)
+	if err != nil {
+		return err
+	}
+	defer chosen.Close()
+
 	in := newIngest(cfg, deps, conn)
+	in.settings = chosen
 	in.running, in.fail = context.WithCancelCause(ctx)
 	defer in.fail(nil)
 	in.client, err = kafka.Open(ctx, cfg.Kafka, deps.Log,
@@ -207,6 +216,7 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 	commits, stopCommits := context.WithCancel(context.WithoutCancel(ctx))
 	var loops sync.WaitGroup
 	loops.Go(func() { in.commits.run(commits) })
+	loops.Go(func() { in.keepRetention(in.running) })
 	deps.Log.Info("ingest is ready", zap.String("group", cfg.Group))
 	in.poll(in.running)
 	in.endAll()

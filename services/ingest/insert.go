@@ -141,6 +141,7 @@ func (i *inserter) close() {
 // asked, and rows that it lacks are inserted under the next token. Nobody can
 // insert them under the burnt one any more, a zombie neither.
 func (l *lane) insert(ctx context.Context, b *batch) error {
+	b.rows.retain(l.in.retentionDays)
 	rows, doubt := b.rows, b.remade
 	for n := 0; rows.rows() > 0; n++ {
 		to := target{table: eventsTable, token: b.token(l.topicID, l.at.partition)}
@@ -183,15 +184,16 @@ func (l *lane) insert(ctx context.Context, b *batch) error {
 	return nil
 }
 
-// missing are the offsets of the batch's rows that the table does not hold.
+// missing are the offsets of the batch's rows that the table does not hold and
+// has not dropped for their age.
 func (l *lane) missing(ctx context.Context, b *batch) (map[int64]struct{}, error) {
 	stored, err := l.in.storedOffsets(ctx, l.at, l.topicID, b.span())
 	if err != nil {
 		return nil, err
 	}
-	missing := map[int64]struct{}{}
-	for _, offset := range b.rows.offset {
-		if _, ok := stored[offset]; !ok {
+	missing, now := map[int64]struct{}{}, time.Now()
+	for i, offset := range b.rows.offset {
+		if _, ok := stored[offset]; !ok && !b.rows.expired(i, now) {
 			missing[offset] = struct{}{}
 		}
 	}

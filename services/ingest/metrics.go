@@ -30,6 +30,7 @@ type metrics struct {
 	lanes       prometheus.Gauge
 	repaired    prometheus.Counter
 	duplicates  *prometheus.CounterVec
+	mutations   *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, b *budget) *metrics {
@@ -50,6 +51,7 @@ func newMetrics(reg prometheus.Registerer, b *budget) *metrics {
 		laneStops:   f.NewCounterVec(prometheus.CounterOpts{Name: name("lane_stops_total"), Help: "Lanes that stopped by themselves: moved, their partition has another owner; mismatch, an operator is needed."}, []string{"reason"}),
 		repaired:    f.NewCounter(prometheus.CounterOpts{Name: name("repaired_rows_total"), Help: "Rows that the engine had acknowledged as a repetition and did not have; they were inserted again."}),
 		duplicates:  f.NewCounterVec(prometheus.CounterOpts{Name: name("duplicates_total"), Help: "Records left out because an event with their customer, id and content is stored already."}, []string{"topic"}),
+		mutations:   f.NewCounterVec(prometheus.CounterOpts{Name: name("retention_mutations_total"), Help: "Mutations that bring stored rows to the retention their subscription chose: started, or failed to start."}, []string{"result"}),
 		lanes:       f.NewGauge(prometheus.GaugeOpts{Name: name("lanes"), Help: "Partitions this process carries."}),
 	}
 }

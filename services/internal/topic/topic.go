@@ -25,6 +25,13 @@ import (
 // original bytes as value, reason and source position in headers.
 const DeadLetter = "audit.dead-letter.v1"
 
+// Settings is the table of the subscriptions' settings, keyed by customerUuid.
+const Settings = "audit.settings.v1"
+
+// tables are the topics that hold state: the newest value of each key stays
+// for ever. Package ktable reads them.
+var tables = []string{Settings}
+
 // EventsPattern matches every event topic, as a regular expression.
 const EventsPattern = `^audit\.events\.[a-z][a-z0-9]{0,31}\.v1$`
 
@@ -71,7 +78,7 @@ type Spec struct {
 	Config      map[string]string
 }
 
-// Specs lists the topics of the registry: one a module, and the dead letters.
+// Specs lists the topics: one a module, the dead letters and the tables.
 func (c Config) Specs() []Spec {
 	base := func(name string, maxBytes int) Spec {
 		return Spec{Name: name, Partitions: c.Partitions, Replication: c.Replication, Config: map[string]string{
@@ -82,13 +89,38 @@ func (c Config) Specs() []Spec {
 			"retention.ms":           strconv.FormatInt(c.Retention.Milliseconds(), 10),
 		}}
 	}
-	specs := make([]Spec, 0, len(c.Modules)+1)
+	specs := make([]Spec, 0, len(c.Modules)+1+len(tables))
 	for _, m := range c.Modules {
 		specs = append(specs, base(audit.Topic(m), maxMessageBytes))
 	}
 	dead := base(DeadLetter, deadLetterFactor*maxMessageBytes)
 	dead.Partitions = 1
-	return append(specs, dead)
+	specs = append(specs, dead)
+	for _, name := range tables {
+		specs = append(specs, table(name, c.Replication))
+	}
+	return specs
+}
+
+const (
+	// tableHistory is how long values that were replaced can still be looked
+	// at, at least.
+	tableHistory = 24 * time.Hour
+	// tableDeletions is how long a deletion is told. A reader cut off for
+	// longer may miss it until its process starts again.
+	tableDeletions = 30 * 24 * time.Hour
+)
+
+// table is a topic that holds state. One partition, so that its order is one.
+func table(name string, replication int16) Spec {
+	return Spec{Name: name, Partitions: 1, Replication: replication, Config: map[string]string{
+		"cleanup.policy":        "compact",
+		"min.compaction.lag.ms": strconv.FormatInt(tableHistory.Milliseconds(), 10),
+		"delete.retention.ms":   strconv.FormatInt(tableDeletions.Milliseconds(), 10),
+		// The embedded broker applies these to compacted topics, too.
+		"retention.ms":    "-1",
+		"retention.bytes": "-1",
+	}}
 }
 
 // IDs asks the brokers for the topics that exist, with their ids. It never
@@ -173,30 +205,54 @@ func absent(have map[string]uuid.UUID, specs []Spec) (names []string) {
 	return names
 }
 
-// critical are the settings that correctness rests on; the rest are the
-// operator's to tune.
-var critical = map[string]string{"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime"}
+// critical are the settings of a topic that correctness rests on; the rest are
+// the operator's to tune.
+func critical(name string) map[string]string {
+	if slices.Contains(tables, name) {
+		return map[string]string{"cleanup.policy": "compact"}
+	}
+	return map[string]string{"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime"}
+}
 
 var events = regexp.MustCompile(EventsPattern)
 
-// Check looks at the event topics that exist and at the dead-letter topic. It
-// reports what is missing, or configured such that events could be lost or
-// misdated, in one sentence that says what to do.
+// Check looks at the event topics that exist, at the dead-letter topic and at
+// the tables. It reports what is missing, or configured such that records could
+// be lost or misdated, in one sentence that says what to do.
 func Check(ctx context.Context, cl *kgo.Client) error {
 	have, err := IDs(ctx, cl)
 	if err != nil {
 		return err
 	}
-	var names []string
+	names := append([]string{DeadLetter}, tables...)
+	fixed := len(names)
 	for name := range have {
 		if events.MatchString(name) {
 			names = append(names, name)
 		}
 	}
-	if _, ok := have[DeadLetter]; !ok || len(names) == 0 {
+	if len(names) == fixed {
 		return errors.New("topics are missing: run auditrail migrate")
 	}
-	wrong, err := Wrong(ctx, cl, append(names, DeadLetter))
+	return check(ctx, cl, have, names)
+}
+
+// CheckTable is Check for one table.
+func CheckTable(ctx context.Context, cl *kgo.Client, name string) error {
+	have, err := IDs(ctx, cl)
+	if err != nil {
+		return err
+	}
+	return check(ctx, cl, have, []string{name})
+}
+
+func check(ctx context.Context, cl *kgo.Client, have map[string]uuid.UUID, names []string) error {
+	for _, name := range names {
+		if _, ok := have[name]; !ok {
+			return fmt.Errorf("topics are missing, %s is one: run auditrail migrate", name)
+		}
+	}
+	wrong, err := Wrong(ctx, cl, names)
 	if err != nil || len(wrong) == 0 {
 		return err
 	}
@@ -208,7 +264,7 @@ func Check(ctx context.Context, cl *kgo.Client) error {
 	return errors.New(strings.Join(all, "; "))
 }
 
-// Wrong reports those of the named topics that are configured such that events
+// Wrong reports those of the named topics that are configured such that records
 // could be lost or misdated, each with a sentence that says what to do.
 func Wrong(ctx context.Context, cl *kgo.Client, names []string) (map[string]error, error) {
 	if len(names) == 0 {
@@ -227,8 +283,9 @@ func Wrong(ctx context.Context, cl *kgo.Client, names []string) (map[string]erro
 		if err != nil {
 			return nil, fmt.Errorf("describe topic %s: %w", name, err)
 		}
+		must := critical(name)
 		for _, c := range rc.Configs {
-			if must, ok := critical[c.Key]; ok && c.MaybeValue() != must {
+			if must, ok := must[c.Key]; ok && c.MaybeValue() != must {
 				wrong[name] = fmt.Errorf("topic %s has %s=%s, it must be %s: alter it", name, c.Key, c.MaybeValue(), must)
 			}
 		}
