@@ -45,7 +45,7 @@ func TestRecordsCarryTheTimeAtWhichTheyWereAppended(t *testing.T) {
 	before := time.Now().Truncate(time.Millisecond)
 	var sent []*kgo.Record
 	for codec, c := range codecs {
-		cl := client(t, b, kgo.ProducerBatchCompression(c), kgo.ProducerLinger(time.Second))
+		cl := client(t, b, kgo.ProducerBatchCompression(c), kgo.ProducerLinger(100*time.Millisecond))
 		create(t, cl, codec, appendTime)
 		rs := make([]*kgo.Record, 100)
 		for i := range rs {

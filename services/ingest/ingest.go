@@ -104,29 +104,31 @@ const (
 
 // ingest is the state of one running service.
 type ingest struct {
-	cfg      Config
-	maxAge   time.Duration
-	log      *zap.Logger
-	repeats  *zap.Logger // for what goes wrong again and again: one line in repeatEvery
-	store    driver.Conn // for reads; rows go through inserter
-	client   *kgo.Client
-	admin    *kadm.Client
-	inserter *inserter
-	commits  *committer
-	budget   *budget
-	inserts  *rate.Limiter
-	metrics  *metrics
-	health   *health
-	ready    chan struct{}           // closed once all of this is filled in: the client's callbacks come early
-	running  context.Context         // ends when the service begins to stop
-	fail     context.CancelCauseFunc // ends running with an error
+	cfg       Config
+	maxAge    time.Duration
+	log       *zap.Logger
+	repeats   *zap.Logger // for what goes wrong again and again: one line in repeatEvery
+	store     driver.Conn // for reads; rows go through inserter
+	client    *kgo.Client
+	admin     *kadm.Client
+	inserter  *inserter
+	commits   *committer
+	announcer *announcer
+	budget    *budget
+	inserts   *rate.Limiter
+	metrics   *metrics
+	health    *health
+	ready     chan struct{}           // closed once all of this is filled in: the client's callbacks come early
+	running   context.Context         // ends when the service begins to stop
+	fail      context.CancelCauseFunc // ends running with an error
 
 	recovering atomic.Int32 // lanes that make an insert in doubt again
 
 	mu     sync.Mutex
-	lanes  map[partitionID]*lane // guarded by mu
-	paused map[partitionID]bool  // guarded by mu
-	starts map[partitionID]int64 // where to begin without a usable commit; guarded by mu
+	lanes  map[partitionID]*lane    // guarded by mu
+	stood  map[partitionID]*pending // of lanes that stopped by themselves, for the metrics; guarded by mu
+	paused map[partitionID]bool     // guarded by mu
+	starts map[partitionID]int64    // where to begin without a usable commit; guarded by mu
 }
 
 // partitionID names a partition of a topic.
@@ -191,6 +193,7 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 	}
 	in.admin = kadm.NewClient(in.client)
 	in.commits = newCommitter(in.client, cfg.Group)
+	in.announcer.client = in.client
 	if err := topic.Check(ctx, in.client); err != nil {
 		in.fail(err)
 		in.client.CloseAllowingRebalance()
@@ -203,6 +206,7 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 	commits, stopCommits := context.WithCancel(context.WithoutCancel(ctx))
 	var loops sync.WaitGroup
 	loops.Go(func() { in.commits.run(commits) })
+	loops.Go(func() { in.announcer.run(commits) })
 	deps.Log.Info("ingest is ready", zap.String("group", cfg.Group))
 	in.poll(in.running)
 	in.endAll()
@@ -235,7 +239,7 @@ func oneTable(ctx context.Context, conn driver.Conn, cfg store.Config) error {
 // newIngest makes the parts that need no broker.
 func newIngest(cfg Config, deps Deps, conn driver.Conn) *ingest {
 	b := newBudget(int64(cfg.Limits.Memory))
-	return &ingest{
+	in := &ingest{
 		cfg: cfg, log: deps.Log, store: conn,
 		repeats: deps.Log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
 			return zapcore.NewSamplerWithOptions(c, repeatEvery, 1, 0)
@@ -248,9 +252,22 @@ func newIngest(cfg Config, deps Deps, conn driver.Conn) *ingest {
 		health:   newHealth(),
 		ready:    make(chan struct{}),
 		lanes:    map[partitionID]*lane{},
+		stood:    map[partitionID]*pending{},
 		paused:   map[partitionID]bool{},
 		starts:   map[partitionID]int64{},
 	}
+	in.announcer = newAnnouncer(in.repeats, in.metrics.announceFailures)
+	deps.Ops.Registry.MustRegister(in)
+	return in
+}
+
+// pollSize is how many records to take next: no more than fit the memory budget
+// if they are as small as they can be.
+func (in *ingest) pollSize() int {
+	if in.recovering.Load() > 0 {
+		return pollRecords
+	}
+	return int(min(pollRecords, max(1, in.budget.room()/recordOverhead)))
 }
 
 // poll hands fetched records to their lanes until ctx ends. While a lane
@@ -258,7 +275,7 @@ func newIngest(cfg Config, deps Deps, conn driver.Conn) *ingest {
 // before it has its whole range.
 func (in *ingest) poll(ctx context.Context) {
 	for in.budget.wait(ctx, func() bool { return in.recovering.Load() > 0 }) == nil {
-		fetches := in.client.PollRecords(ctx, pollRecords)
+		fetches := in.client.PollRecords(ctx, in.pollSize())
 		if ctx.Err() != nil {
 			return
 		}

@@ -71,7 +71,8 @@ type Spec struct {
 	Config      map[string]string
 }
 
-// Specs lists the topics of the registry: one a module, and the dead letters.
+// Specs lists the topics of the registry: one a module, the dead letters and
+// the announcements.
 func (c Config) Specs() []Spec {
 	base := func(name string, maxBytes int) Spec {
 		return Spec{Name: name, Partitions: c.Partitions, Replication: c.Replication, Config: map[string]string{
@@ -82,13 +83,16 @@ func (c Config) Specs() []Spec {
 			"retention.ms":           strconv.FormatInt(c.Retention.Milliseconds(), 10),
 		}}
 	}
-	specs := make([]Spec, 0, len(c.Modules)+1)
+	specs := make([]Spec, 0, len(c.Modules)+2)
 	for _, m := range c.Modules {
 		specs = append(specs, base(audit.Topic(m), maxMessageBytes))
 	}
 	dead := base(DeadLetter, deadLetterFactor*maxMessageBytes)
 	dead.Partitions = 1
-	return append(specs, dead)
+	ingested := base(Ingested, maxMessageBytes)
+	ingested.Partitions = 1
+	ingested.Config["retention.ms"] = strconv.FormatInt(ingestedRetention.Milliseconds(), 10)
+	return append(specs, dead, ingested)
 }
 
 // IDs asks the brokers for the topics that exist, with their ids. It never
@@ -179,6 +183,9 @@ var critical = map[string]string{"cleanup.policy": "delete", "message.timestamp.
 
 var events = regexp.MustCompile(EventsPattern)
 
+// IsEvents says whether a topic carries events.
+func IsEvents(name string) bool { return events.MatchString(name) }
+
 // Check looks at the event topics that exist and at the dead-letter topic. It
 // reports what is missing, or configured such that events could be lost or
 // misdated, in one sentence that says what to do.
@@ -189,7 +196,7 @@ func Check(ctx context.Context, cl *kgo.Client) error {
 	}
 	var names []string
 	for name := range have {
-		if events.MatchString(name) {
+		if IsEvents(name) {
 			names = append(names, name)
 		}
 	}
