@@ -67,6 +67,8 @@ var (
 	oldestDesc     = prometheus.NewDesc("auditrail_ingest_oldest_pending_seconds", "How long the oldest record held in memory has been held; 0: none is.", nil, nil)
 )
 
+var _ prometheus.Collector = (*ingest)(nil)
+
 // Describe is that of prometheus.Collector: ages are told when they are asked
 // for, since they grow while nothing happens.
 func (in *ingest) Describe(ch chan<- *prometheus.Desc) {

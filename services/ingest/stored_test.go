@@ -233,8 +233,8 @@ func TestEverythingBeforeTheWatermarkIsInTheTable(t *testing.T) {
 	const rounds, perRound = 40, 250
 	stop := make(chan struct{})
 	type look struct {
-		upTo  time.Time
-		stale uint64
+		upTo time.Time
+		rows uint64
 	}
 	var looks []look
 	var watching sync.WaitGroup
@@ -296,8 +296,8 @@ func TestEverythingBeforeTheWatermarkIsInTheTable(t *testing.T) {
 				want++
 			}
 		}
-		if l.stale < want {
-			t.Errorf("look %d: %d rows of %d that were appended before %v", i, l.stale, want, l.upTo)
+		if l.rows < want {
+			t.Errorf("look %d: %d rows of %d that were appended before %v", i, l.rows, want, l.upTo)
 		}
 		if i > 0 && l.upTo.Before(looks[i-1].upTo) {
 			t.Errorf("look %d: the watermark moved back from %v to %v", i, looks[i-1].upTo, l.upTo)

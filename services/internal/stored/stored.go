@@ -56,7 +56,6 @@ func (p Partition) String() string { return fmt.Sprintf("%s/%d", p.Topic, p.Part
 // Tracker looks at Kafka. Safe for concurrent use.
 type Tracker struct {
 	cfg    Config
-	log    *zap.Logger
 	client *kgo.Client
 	admin  *kadm.Client
 	ctx    context.Context // ends with Close
@@ -74,14 +73,24 @@ type Tracker struct {
 // Open makes a Tracker. It does not wait for Kafka: as long as that is away,
 // the answers are errors. The caller closes the Tracker.
 func Open(cfg Config, log *zap.Logger) (*Tracker, error) {
-	cl, err := kgo.NewClient(append(cfg.Kafka.Options(log),
-		kgo.ConsumeTopics(topic.Ingested), kgo.ConsumeResetOffset(kgo.NewOffset().AtEnd()))...)
+	cl, err := kgo.NewClient(cfg.Kafka.Options(log)...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka %v: %w", cfg.Kafka.Addr, err)
 	}
+	// A client of its own: a fetch that waits for announcements would hold up
+	// the look's own on the same connection.
+	news, err := kgo.NewClient(append(cfg.Kafka.Options(log),
+		kgo.ConsumeTopics(topic.Ingested), kgo.ConsumeResetOffset(kgo.NewOffset().AtEnd()))...)
+	if err != nil {
+		cl.Close()
+		return nil, fmt.Errorf("kafka %v: %w", cfg.Kafka.Addr, err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
-	t := &Tracker{cfg: cfg, log: log, client: cl, admin: kadm.NewClient(cl), ctx: ctx, close: cancel, heard: newHeard(), known: newKnown()}
-	t.done.Go(func() { t.heard.listen(ctx, cl, log) })
+	t := &Tracker{cfg: cfg, client: cl, admin: kadm.NewClient(cl), ctx: ctx, close: cancel, heard: newHeard(), known: newKnown()}
+	t.done.Go(func() {
+		defer news.Close()
+		t.heard.listen(ctx, news, log)
+	})
 	return t, nil
 }
 
