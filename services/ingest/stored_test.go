@@ -3,10 +3,12 @@ package ingest
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap/zaptest"
 
@@ -309,4 +311,108 @@ func TestEverythingBeforeTheWatermarkIsInTheTable(t *testing.T) {
 	if partial < 10 {
 		t.Errorf("only %d looks of %d fell between the first and the last record", partial, len(looks))
 	}
+}
+
+// commitAt commits an offset as ingest does.
+func (p *pipeline) commitAt(partition int32, offset int64, metadata string) {
+	p.t.Helper()
+	var os kadm.Offsets
+	os.Add(kadm.Offset{Topic: pm, Partition: partition, At: offset, LeaderEpoch: -1, Metadata: metadata})
+	if err := p.admin.CommitAllOffsets(p.t.Context(), p.cfg.Group, os); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// drop has Kafka drop what is before an offset, as retention does.
+func (p *pipeline) drop(partition int32, before int64) {
+	p.t.Helper()
+	var os kadm.Offsets
+	os.Add(kadm.Offset{Topic: pm, Partition: partition, At: before})
+	rs, err := p.admin.DeleteRecords(p.t.Context(), os)
+	if err == nil {
+		err = rs.Error()
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func TestWhatKafkaDropped(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM")
+	p.produce(pm, 0, event(1))
+	p.produce(pm, 0, event(2))
+	left := p.produceOne(pm, 0, event(3))
+	p.drop(0, 2)
+	if upTo, err := p.tracker().CompleteUpTo(t.Context()); err != nil || !upTo.Equal(left) {
+		t.Errorf("without a commit: got %v, %v; want the time of what is left, %v", upTo, err, left)
+	}
+	p.commitAt(0, 1, marker{topicID: p.topicID(pm)}.String())
+	if upTo, err := p.tracker().CompleteUpTo(t.Context()); err == nil || !strings.Contains(err.Error(), "dropped") {
+		t.Errorf("with records dropped before they were stored: got %v, %v; want an error", upTo, err)
+	}
+	p.drop(0, 3)
+	p.commitAt(0, 3, "") // an operator gives them up
+	p.completeFrom(p.tracker(), time.Now())
+}
+
+func TestOnlyCommitsOfIngestCount(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM")
+	p.produce(pm, 0, event(1), event(2))
+	tr := p.tracker()
+	for metadata, want := range map[string]int64{
+		marker{topicID: p.topicID(pm)}.String():                                                      1,
+		marker{topicID: p.topicID(pm), pending: &pendingRange{first: 1, last: 1, count: 1}}.String(): 1,
+		marker{topicID: p.topicID(topic.DeadLetter)}.String():                                        0,
+		"of somebody else": 0,
+		"":                 1,
+	} {
+		p.commitAt(0, 1, metadata)
+		if got := p.positions(tr)[pm+"/0"]; got != want {
+			t.Errorf("with the metadata %q: got %d, want %d", metadata, got, want)
+		}
+	}
+}
+
+func TestMarksOfTransactionsAreNothingToStore(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM")
+	cl, err := kafka.Open(t.Context(), p.cfg.Kafka, zaptest.NewLogger(t), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.TransactionalID("t"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	if err := cl.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cl.ProduceSync(t.Context(), &kgo.Record{Topic: pm, Value: event(1)}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cl.EndTransaction(t.Context(), kgo.TryCommit); err != nil {
+		t.Fatal(err)
+	}
+	p.start()
+	p.stored(1)
+	p.completeFrom(p.tracker(), time.Now())
+}
+
+func TestAnnouncementsThatFailHarmNothing(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM")
+	if _, err := p.admin.DeleteTopics(t.Context(), topic.Ingested); err != nil {
+		t.Fatal(err)
+	}
+	tr := p.tracker()
+	p.start()
+	for i := range 20 {
+		p.produce(pm, 0, event(i))
+	}
+	p.stored(20)
+	p.committed()
+	p.completeFrom(tr, time.Now())
+	p.until("the failures to be counted", func() (bool, string) {
+		n := p.gauge("auditrail_ingest_announcement_failures_total")
+		return n > 0, fmt.Sprint(n)
+	})
 }
