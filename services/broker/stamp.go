@@ -43,7 +43,7 @@ func newStamper(c *kfake.Cluster) (*stamper, error) {
 
 // control stamps what a request produces and leaves the rest to the broker.
 // kfake calls it for one request at a time.
-func (s *stamper) control(kreq kmsg.Request) (kmsg.Response, error, bool) { //nolint:revive // kfake's order
+func (s *stamper) control(kreq kmsg.Request) (kmsg.Response, error, bool) {
 	req := kreq.(*kmsg.ProduceRequest)
 	if s.requests++; s.requests%renewEvery == 0 {
 		s.cluster.DropControl()
@@ -122,10 +122,10 @@ func (s *stamper) stamp(raw []byte, at int64) []byte {
 		records, _ = s.compressors[codec].Compress(new(bytes.Buffer), records)
 	}
 	out := append(raw[:atRecords:atRecords], records...)
-	binary.BigEndian.PutUint32(out[atLength:], uint32(len(out)-beforeLength)) //nolint:gosec // a request's size is bounded
+	binary.BigEndian.PutUint32(out[atLength:], uint32(len(out)-beforeLength))
 	binary.BigEndian.PutUint16(out[atAttributes:], attributes&^appendTimeBit)
-	binary.BigEndian.PutUint64(out[atFirstTime:], uint64(at)) //nolint:gosec // the bits, as the format has them
-	binary.BigEndian.PutUint64(out[atMaxTime:], uint64(at))   //nolint:gosec // likewise
+	binary.BigEndian.PutUint64(out[atFirstTime:], uint64(at))
+	binary.BigEndian.PutUint64(out[atMaxTime:], uint64(at))
 	binary.BigEndian.PutUint32(out[atCRC:], crc32.Checksum(out[atAttributes:], castagnoli))
 	return out
 }

@@ -57,9 +57,13 @@ func TestMemoryIsBoundedWhileTheEngineIsAway(t *testing.T) {
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		for watching.Err() == nil {
+		for {
 			highest.Store(max(highest.Load(), int64(gaugeOf(t, p.ops, "auditrail_ingest_memory_bytes"))))
-			time.Sleep(time.Millisecond)
+			select {
+			case <-time.After(time.Millisecond):
+			case <-watching.Done():
+				return
+			}
 		}
 	}()
 	const perSecond, events, perRound = 5000, 25_000, 250

@@ -114,7 +114,8 @@ func TestTheWatermarkWaitsForTheEngine(t *testing.T) {
 	p.completeFrom(tr, left)
 	for _, tr := range []*stored.Tracker{tr, p.tracker()} { // one that knows, and one that comes new
 		p.completeFrom(tr, left)
-		for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		for range 8 { // each look is a new one
+			<-time.After(300 * time.Millisecond)
 			if upTo, err := tr.CompleteUpTo(t.Context()); err != nil || !upTo.Equal(left) {
 				t.Fatalf("got %v, %v; want it to stand at the first record that is not stored, %v", upTo, err, left)
 			}

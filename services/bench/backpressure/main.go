@@ -143,12 +143,12 @@ func (s *services) stored(ctx context.Context, n int64, within time.Duration) er
 		if err := conn.QueryRow(ctx, "SELECT count() FROM audit_events").Scan(&rows); err != nil {
 			return err
 		}
-		if rows >= uint64(n) { //nolint:gosec // a count
+		if rows >= uint64(n) {
 			var ids uint64
 			if err := conn.QueryRow(ctx, "SELECT uniqExact(id) FROM audit_events").Scan(&ids); err != nil {
 				return err
 			}
-			if rows != uint64(n) || ids != rows { //nolint:gosec // a count
+			if rows != uint64(n) || ids != rows {
 				return fmt.Errorf("%d rows with %d ids are stored, want %d of both", rows, ids, n)
 			}
 			return nil

@@ -72,7 +72,7 @@ func (t *Tracker) appendTime(ctx context.Context, p Partition, leader int32, off
 	for offset < end {
 		raw, err := t.fetch(ctx, p, leader, offset)
 		if errors.Is(err, kerr.OffsetOutOfRange) {
-			return time.Time{}, false, fmt.Errorf("Kafka dropped records before they were stored: %w", err)
+			return time.Time{}, false, fmt.Errorf("records were dropped by Kafka before they were stored: %w", err)
 		}
 		if err != nil {
 			return time.Time{}, false, err
@@ -136,7 +136,7 @@ type batch struct {
 // records of a batch were appended at once. Where the broker does not say that
 // the times are its own, the first one is that of the embedded broker.
 func readBatch(raw []byte) batch {
-	number := func(at int) int64 { return int64(binary.BigEndian.Uint64(raw[at:])) } //nolint:gosec // the bits, as the format has them
+	number := func(at int) int64 { return int64(binary.BigEndian.Uint64(raw[at:])) }
 	attributes := binary.BigEndian.Uint16(raw[21:])
 	b := batch{
 		size:    12 + int64(binary.BigEndian.Uint32(raw[8:])),

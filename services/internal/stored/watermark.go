@@ -70,7 +70,7 @@ func (t *Tracker) CompleteUpTo(ctx context.Context) (time.Time, error) {
 		return last.upTo, last.err
 	}
 	// The look is everybody's: it does not end with the caller who began it.
-	looked := t.looks.DoChan("", func() (any, error) {
+	looked := t.looks.DoChan("", func() (any, error) { //nolint:contextcheck // as said
 		bounded, cancel := context.WithTimeout(t.ctx, lookTimeout)
 		defer cancel()
 		var a answer
