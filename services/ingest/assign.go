@@ -326,7 +326,7 @@ func (in *ingest) forget(l *lane, err error) {
 	defer in.mu.Unlock()
 	if in.lanes[l.at] == l {
 		in.standStill(l.at, err)
-		in.stood[l.at] = l.pending
+		in.stood[l.at] = l.ages
 	}
 }
 

@@ -110,31 +110,31 @@ const (
 
 // ingest is the state of one running service.
 type ingest struct {
-	cfg       Config
-	maxAge    time.Duration
-	log       *zap.Logger
-	repeats   *zap.Logger // for what goes wrong again and again: one line in repeatEvery
-	store     driver.Conn // for reads; rows go through inserter
-	client    *kgo.Client
-	admin     *kadm.Client
-	inserter  *inserter
-	commits   *committer
-	announcer *announcer
-	budget    *budget
-	inserts   *rate.Limiter
-	metrics   *metrics
-	health    *health
-	ready     chan struct{}           // closed once all of this is filled in: the client's callbacks come early
-	running   context.Context         // ends when the service begins to stop
-	fail      context.CancelCauseFunc // ends running with an error
+	cfg      Config
+	maxAge   time.Duration
+	log      *zap.Logger
+	repeats  *zap.Logger // for what goes wrong again and again: one line in repeatEvery
+	store    driver.Conn // for reads; rows go through inserter
+	client   *kgo.Client
+	admin    *kadm.Client
+	inserter *inserter
+	commits  *committer
+	herald   *announcer
+	budget   *budget
+	inserts  *rate.Limiter
+	metrics  *metrics
+	health   *health
+	ready    chan struct{}           // closed once all of this is filled in: the client's callbacks come early
+	running  context.Context         // ends when the service begins to stop
+	fail     context.CancelCauseFunc // ends running with an error
 
 	recovering atomic.Int32 // lanes that make an insert in doubt again
 
 	mu     sync.Mutex
-	lanes  map[partitionID]*lane    // guarded by mu
-	stood  map[partitionID]*pending // of lanes that stopped by themselves, for the metrics; guarded by mu
-	paused map[partitionID]bool     // guarded by mu
-	starts map[partitionID]int64    // where to begin without a usable commit; guarded by mu
+	lanes  map[partitionID]*lane // guarded by mu
+	stood  map[partitionID]*ages // of lanes that stopped by themselves, for the metrics; guarded by mu
+	paused map[partitionID]bool  // guarded by mu
+	starts map[partitionID]int64 // where to begin without a usable commit; guarded by mu
 }
 
 // partitionID names a partition of a topic.
@@ -199,7 +199,7 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 	}
 	in.admin = kadm.NewClient(in.client)
 	in.commits = newCommitter(in.client, cfg.Group)
-	in.announcer.client = in.client
+	in.herald.client = in.client
 	if err := topic.Check(ctx, in.client); err != nil {
 		in.fail(err)
 		in.client.CloseAllowingRebalance()
@@ -212,7 +212,7 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 	commits, stopCommits := context.WithCancel(context.WithoutCancel(ctx))
 	var loops sync.WaitGroup
 	loops.Go(func() { in.commits.run(commits) })
-	loops.Go(func() { in.announcer.run(commits) })
+	loops.Go(func() { in.herald.run(commits) })
 	deps.Log.Info("ingest is ready", zap.String("group", cfg.Group))
 	in.poll(in.running)
 	in.endAll()
@@ -258,11 +258,11 @@ func newIngest(cfg Config, deps Deps, conn driver.Conn) *ingest {
 		health:   newHealth(),
 		ready:    make(chan struct{}),
 		lanes:    map[partitionID]*lane{},
-		stood:    map[partitionID]*pending{},
+		stood:    map[partitionID]*ages{},
 		paused:   map[partitionID]bool{},
 		starts:   map[partitionID]int64{},
 	}
-	in.announcer = newAnnouncer(in.repeats, in.metrics.announceFailures)
+	in.herald = newAnnouncer(in.repeats, in.metrics.unannounced)
 	deps.Ops.Registry.MustRegister(in)
 	return in
 }

@@ -28,19 +28,19 @@ type lane struct {
 	recovering atomic.Bool
 	log        *zap.Logger
 
-	queue   *queue
-	taken   []*kgo.Record // from the queue, not yet decoded; owned by the accumulator
-	pending *pending      // how old what it holds is
-	held    atomic.Int64  // bytes of the memory budget that the lane holds
-	full    chan *batch   // accumulator -> writer
-	spare   chan *batch   // writer -> accumulator
-	closed  chan struct{} // closed: take no more, write what is at hand, end
-	ended   chan struct{} // closed by run when the lane is over
-	cancel  context.CancelFunc
-	stop    sync.Once
-	next    atomic.Int64 // offset to commit; 0: nothing stored yet
-	first   atomic.Int64 // first offset pushed
-	high    atomic.Int64 // end of the partition as of the last fetch
+	queue  *queue
+	taken  []*kgo.Record // from the queue, not yet decoded; owned by the accumulator
+	ages   *ages         // how old what it holds is
+	held   atomic.Int64  // bytes of the memory budget that the lane holds
+	full   chan *batch   // accumulator -> writer
+	spare  chan *batch   // writer -> accumulator
+	closed chan struct{} // closed: take no more, write what is at hand, end
+	ended  chan struct{} // closed by run when the lane is over
+	cancel context.CancelFunc
+	stop   sync.Once
+	next   atomic.Int64 // offset to commit; 0: nothing stored yet
+	first  atomic.Int64 // first offset pushed
+	high   atomic.Int64 // end of the partition as of the last fetch
 }
 
 // batchesPerLane is two: one fills while the other is written.
@@ -49,13 +49,13 @@ const batchesPerLane = 2
 func newLane(in *ingest, at partitionID, topicID uuid.UUID, module string, owner ownership) *lane {
 	l := &lane{
 		in: in, at: at, topicID: topicID, module: module, owner: owner,
-		log:     in.log.With(zap.String("topic", at.topic), zap.Int32("partition", at.partition)),
-		queue:   newQueue(),
-		pending: &pending{},
-		full:    make(chan *batch),
-		spare:   make(chan *batch, batchesPerLane),
-		closed:  make(chan struct{}),
-		ended:   make(chan struct{}),
+		log:    in.log.With(zap.String("topic", at.topic), zap.Int32("partition", at.partition)),
+		queue:  newQueue(),
+		ages:   &ages{},
+		full:   make(chan *batch),
+		spare:  make(chan *batch, batchesPerLane),
+		closed: make(chan struct{}),
+		ended:  make(chan struct{}),
 	}
 	for range batchesPerLane {
 		l.spare <- newBatch()
@@ -111,7 +111,7 @@ func (l *lane) push(rs []*kgo.Record) int64 {
 	l.first.CompareAndSwap(0, rs[0].Offset)
 	l.held.Add(cost)
 	l.in.budget.take(cost)
-	l.pending.add(rs)
+	l.ages.add(rs)
 	l.queue.push(rs)
 	return l.held.Load()
 }
@@ -345,8 +345,8 @@ func (l *lane) store(ctx context.Context, b *batch) error {
 	// 4. The offset moves past the batch with the next commit: the next
 	// batch's, or settle's when none comes soon.
 	l.next.Store(b.last + 1)
-	l.pending.done(b)
-	l.in.announcer.tell(l, b)
+	l.ages.done(b)
+	l.in.herald.tell(l, b)
 	l.in.metrics.stored(l, b)
 	l.release(b.held)
 	l.in.resume(l)

@@ -18,19 +18,19 @@ import (
 // metrics of the ingest service; docs/operations.md says what each means and
 // what to do.
 type metrics struct {
-	records          *prometheus.CounterVec
-	rows             prometheus.Counter
-	deadLetters      *prometheus.CounterVec
-	batchRows        prometheus.Histogram
-	batchBytes       prometheus.Histogram
-	latency          *prometheus.HistogramVec
-	retries          *prometheus.CounterVec
-	lag              *prometheus.GaugeVec
-	fetchErrors      *prometheus.CounterVec
-	laneStops        *prometheus.CounterVec
-	lanes            prometheus.Gauge
-	repaired         prometheus.Counter
-	announceFailures prometheus.Counter
+	records     *prometheus.CounterVec
+	rows        prometheus.Counter
+	deadLetters *prometheus.CounterVec
+	batchRows   prometheus.Histogram
+	batchBytes  prometheus.Histogram
+	latency     *prometheus.HistogramVec
+	retries     *prometheus.CounterVec
+	lag         *prometheus.GaugeVec
+	fetchErrors *prometheus.CounterVec
+	laneStops   *prometheus.CounterVec
+	lanes       prometheus.Gauge
+	repaired    prometheus.Counter
+	unannounced prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, b *budget) *metrics {
@@ -47,13 +47,13 @@ func newMetrics(reg prometheus.Registerer, b *budget) *metrics {
 			Buckets: prometheus.ExponentialBuckets(1<<10, 4, 10)}),
 		latency: f.NewHistogramVec(prometheus.HistogramOpts{Name: name("insert_duration_seconds"), Help: "Time of one attempt to insert.",
 			Buckets: prometheus.ExponentialBuckets(0.005, 2, 14)}, []string{"result"}),
-		retries:          f.NewCounterVec(prometheus.CounterOpts{Name: name("retries_total"), Help: "Attempts that failed and were repeated."}, []string{"what"}),
-		lag:              f.NewGaugeVec(prometheus.GaugeOpts{Name: name("lag_records"), Help: "Records in the partition that are not stored yet; its end is as of the last fetch."}, []string{"topic", "partition"}),
-		fetchErrors:      f.NewCounterVec(prometheus.CounterOpts{Name: name("fetch_errors_total"), Help: "Errors of fetches by kind; out-of-range means that Kafka dropped records before they were stored."}, []string{"kind"}),
-		laneStops:        f.NewCounterVec(prometheus.CounterOpts{Name: name("lane_stops_total"), Help: "Lanes that stopped by themselves: moved, their partition has another owner; mismatch, an operator is needed."}, []string{"reason"}),
-		repaired:         f.NewCounter(prometheus.CounterOpts{Name: name("repaired_rows_total"), Help: "Rows that the engine had acknowledged as a repetition and did not have; they were inserted again."}),
-		announceFailures: f.NewCounter(prometheus.CounterOpts{Name: name("announcement_failures_total"), Help: "Announcements of what is stored that Kafka did not take."}),
-		lanes:            f.NewGauge(prometheus.GaugeOpts{Name: name("lanes"), Help: "Partitions this process carries."}),
+		retries:     f.NewCounterVec(prometheus.CounterOpts{Name: name("retries_total"), Help: "Attempts that failed and were repeated."}, []string{"what"}),
+		lag:         f.NewGaugeVec(prometheus.GaugeOpts{Name: name("lag_records"), Help: "Records in the partition that are not stored yet; its end is as of the last fetch."}, []string{"topic", "partition"}),
+		fetchErrors: f.NewCounterVec(prometheus.CounterOpts{Name: name("fetch_errors_total"), Help: "Errors of fetches by kind; out-of-range means that Kafka dropped records before they were stored."}, []string{"kind"}),
+		laneStops:   f.NewCounterVec(prometheus.CounterOpts{Name: name("lane_stops_total"), Help: "Lanes that stopped by themselves: moved, their partition has another owner; mismatch, an operator is needed."}, []string{"reason"}),
+		repaired:    f.NewCounter(prometheus.CounterOpts{Name: name("repaired_rows_total"), Help: "Rows that the engine had acknowledged as a repetition and did not have; they were inserted again."}),
+		unannounced: f.NewCounter(prometheus.CounterOpts{Name: name("announcement_failures_total"), Help: "Announcements of what is stored that Kafka did not take."}),
+		lanes:       f.NewGauge(prometheus.GaugeOpts{Name: name("lanes"), Help: "Partitions this process carries."}),
 	}
 }
 

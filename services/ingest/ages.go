@@ -9,9 +9,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// pending knows how old the records are that a lane holds. Safe for concurrent
+// ages knows how old the records are that a lane holds. Safe for concurrent
 // use.
-type pending struct {
+type ages struct {
 	mu      sync.Mutex
 	fetched []fetched // oldest first; guarded by mu
 	stored  time.Time // append time of the last record that is stored; zero: none yet; guarded by mu
@@ -24,40 +24,40 @@ type fetched struct {
 	at         time.Time // when they came
 }
 
-func (p *pending) add(rs []*kgo.Record) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.fetched = append(p.fetched, fetched{last: rs[len(rs)-1].Offset, appendedAt: rs[0].Timestamp, at: time.Now()})
+func (a *ages) add(rs []*kgo.Record) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.fetched = append(a.fetched, fetched{last: rs[len(rs)-1].Offset, appendedAt: rs[0].Timestamp, at: time.Now()})
 }
 
 // done takes the records of a stored batch away.
-func (p *pending) done(b *batch) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (a *ages) done(b *batch) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	n := 0
-	for n < len(p.fetched) && p.fetched[n].last <= b.last {
+	for n < len(a.fetched) && a.fetched[n].last <= b.last {
 		n++
 	}
-	p.fetched = append(p.fetched[:0], p.fetched[n:]...)
-	p.stored = time.UnixMilli(b.appendedAt)
+	a.fetched = append(a.fetched[:0], a.fetched[n:]...)
+	a.stored = time.UnixMilli(b.appendedAt)
 }
 
 // oldest returns when the oldest record that is not stored was appended, and
 // since when it has been held; zero times when there is none. more says that
 // the partition holds records that were not fetched yet: they are younger than
 // the last that is stored.
-func (p *pending) oldest(more bool) (appendedAt, since time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (a *ages) oldest(more bool) (appendedAt, since time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	switch {
-	case len(p.fetched) > 0:
-		first := p.fetched[0]
-		if p.stored.After(first.appendedAt) { // the run is stored in part
-			return p.stored, first.at
+	case len(a.fetched) > 0:
+		first := a.fetched[0]
+		if a.stored.After(first.appendedAt) { // the run is stored in part
+			return a.stored, first.at
 		}
 		return first.appendedAt, first.at
 	case more:
-		return p.stored, time.Time{}
+		return a.stored, time.Time{}
 	}
 	return time.Time{}, time.Time{}
 }
@@ -91,7 +91,7 @@ func (in *ingest) Collect(ch chan<- prometheus.Metric) {
 	}
 	for at, l := range in.lanes {
 		next := max(l.next.Load(), l.first.Load())
-		appendedAt, since := l.pending.oldest(l.high.Load() > next)
+		appendedAt, since := l.ages.oldest(l.high.Load() > next)
 		tell(at, appendedAt)
 		if !since.IsZero() {
 			longest = max(longest, now.Sub(since))
