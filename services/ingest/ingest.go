@@ -51,9 +51,9 @@ type Limits struct {
 
 // SoftMemory is what a process that only ingests may use of memory before the
 // garbage collector has to work harder, in bytes: the records held, half of
-// them again as columns, and 128 MiB for fetches under way and the rest.
+// them again as columns, and 96 MiB for fetches under way and the rest.
 // Without it a catch-up at full speed takes twice as much and is no faster.
-func (l Limits) SoftMemory() int64 { return int64(l.Memory)*3/2 + 128<<20 }
+func (l Limits) SoftMemory() int64 { return int64(l.Memory)*3/2 + 96<<20 }
 
 // Validate names the first wrong value.
 func (c Config) Validate() error {
