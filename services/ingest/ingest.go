@@ -52,7 +52,7 @@ type Limits struct {
 // SoftMemory is what a process that only ingests may use of memory before the
 // garbage collector has to work harder, in bytes: the records held, half of
 // them again as columns, and 96 MiB for fetches under way and the rest.
-// Without it a catch-up at full speed takes twice as much and is no faster.
+// Without it a catch-up at full speed takes two thirds more.
 func (l Limits) SoftMemory() int64 { return int64(l.Memory)*3/2 + 96<<20 }
 
 // Validate names the first wrong value.
