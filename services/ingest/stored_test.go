@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap/zaptest"
 
@@ -36,6 +38,18 @@ func (p *pipeline) completeFrom(tr *stored.Tracker, from time.Time) {
 		upTo, err := tr.CompleteUpTo(p.t.Context())
 		return err == nil && !upTo.Before(from), fmt.Sprint(upTo, err)
 	})
+}
+
+// upTo is the watermark of a tracker that is new, once the broker has a
+// coordinator for groups.
+func (p *pipeline) upTo() (upTo time.Time, err error) {
+	p.t.Helper()
+	tr := p.tracker()
+	p.until("a coordinator", func() (bool, string) {
+		upTo, err = tr.CompleteUpTo(p.t.Context())
+		return !errors.Is(err, kerr.CoordinatorNotAvailable), fmt.Sprint(err)
+	})
+	return upTo, err
 }
 
 // produceOne writes a value and returns when it was appended.
@@ -89,14 +103,13 @@ func TestRecordsThatNobodyStoresHoldTheWatermark(t *testing.T) {
 	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM", "VM")
 	first := p.produceOne(pm, 1, event(1))
 	p.produce(pm, 1, event(2))
-	tr := p.tracker()
-	upTo, err := tr.CompleteUpTo(t.Context())
+	upTo, err := p.upTo()
 	if err != nil || !upTo.Equal(first) {
 		t.Fatalf("got %v, %v; want the first record's time, %v", upTo, err, first)
 	}
 	p.start()
 	p.stored(2)
-	p.completeFrom(tr, time.Now())
+	p.completeFrom(p.tracker(), time.Now())
 }
 
 func TestTheWatermarkWaitsForTheEngine(t *testing.T) {
@@ -227,6 +240,8 @@ func TestEverythingBeforeTheWatermarkIsInTheTable(t *testing.T) {
 	first := p.start()
 	tr := p.tracker()
 
+	p.completeFrom(tr, time.Now())
+
 	// Every record's append time, as a reader of the log sees it.
 	log, err := kafka.Open(t.Context(), p.cfg.Kafka, zaptest.NewLogger(t), kgo.ConsumeTopics(pm), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
@@ -345,11 +360,11 @@ func TestWhatKafkaDropped(t *testing.T) {
 	p.produce(pm, 0, event(2))
 	left := p.produceOne(pm, 0, event(3))
 	p.drop(0, 2)
-	if upTo, err := p.tracker().CompleteUpTo(t.Context()); err != nil || !upTo.Equal(left) {
+	if upTo, err := p.upTo(); err != nil || !upTo.Equal(left) {
 		t.Errorf("without a commit: got %v, %v; want the time of what is left, %v", upTo, err, left)
 	}
 	p.commitAt(0, 1, marker{topicID: p.topicID(pm)}.String())
-	if upTo, err := p.tracker().CompleteUpTo(t.Context()); err == nil || !strings.Contains(err.Error(), "dropped") {
+	if upTo, err := p.upTo(); err == nil || !strings.Contains(err.Error(), "dropped") {
 		t.Errorf("with records dropped before they were stored: got %v, %v; want an error", upTo, err)
 	}
 	p.drop(0, 3)
