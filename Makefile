@@ -61,6 +61,10 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 bench: ## ratios against yardsticks measured in the same run
 	go run ./services/bench
 
+.PHONY: bench-backpressure
+bench-backpressure: deps ## memory of ingest while ClickHouse is away, 10 minutes (flags: ARGS="--for 3m")
+	go run ./services/bench/backpressure $(ARGS)
+
 .PHONY: check
 check: fmt-check lint tidy-check image-check test race ## all that CI checks
 

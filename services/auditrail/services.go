@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"os"
+	"runtime/debug"
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -70,6 +72,10 @@ type ingestCmd struct {
 
 // Run ingests until a signal.
 func (c *ingestCmd) Run(ctx context.Context, log *zap.Logger) error {
+	// GOMEMLIMIT, where it is set, knows better.
+	if debug.SetMemoryLimit(-1) == math.MaxInt64 {
+		debug.SetMemoryLimit(c.Limits.SoftMemory())
+	}
 	o := ops.New(log)
 	mux := http.NewServeMux()
 	o.Mount(mux)

@@ -1,5 +1,5 @@
 // Package broker runs the embedded Kafka: franz-go's kfake with its data on
-// disk. It is for development and tests on one machine; production uses Apache
+// disk, and with append times (see stamper). It is for development and tests on one machine; production uses Apache
 // Kafka. The services cannot tell: they speak the Kafka protocol to an address.
 package broker
 
@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/zap"
 
 	"github.com/auditrail/auditrail/services/internal/bytesize"
@@ -43,6 +44,7 @@ type Deps struct {
 
 // Broker is a running embedded broker.
 type Broker struct {
+	stamps  *stamper
 	cluster *kfake.Cluster
 	lock    *filelock.Lock
 }
@@ -89,7 +91,14 @@ func Start(ctx context.Context, cfg Config, deps Deps) (*Broker, error) {
 		lock.Release()
 		return nil, fmt.Errorf("embedded broker on %s (choose another address with --kafka-addr): %w", cfg.Addr, err)
 	}
-	return &Broker{cluster: cluster, lock: lock}, nil
+	stamps, err := newStamper(cluster)
+	if err != nil {
+		cluster.Close()
+		lock.Release()
+		return nil, err
+	}
+	cluster.ControlKey(int16(kmsg.Produce), stamps.control)
+	return &Broker{cluster: cluster, lock: lock, stamps: stamps}, nil
 }
 
 // Addr is the address clients connect to, host:port.

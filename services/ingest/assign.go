@@ -279,6 +279,7 @@ func (in *ingest) end(parts map[string][]int32, timeout time.Duration) {
 				ending = append(ending, l)
 			}
 			delete(in.lanes, at)
+			delete(in.stood, at)
 			delete(in.starts, at)
 			if in.paused[at] { // the client remembers pauses across assignments
 				delete(in.paused, at)
@@ -321,6 +322,7 @@ func (in *ingest) forget(l *lane, err error) {
 	defer in.mu.Unlock()
 	if in.lanes[l.at] == l {
 		in.standStill(l.at, err)
+		in.stood[l.at] = l.ages
 	}
 }
 

@@ -23,6 +23,7 @@ type batch struct {
 	count       int       // records, dead letters included
 	bytes       int64     // bytes of the records' values
 	held        int64     // bytes taken from the memory budget
+	appendedAt  int64     // append time of the last record, epoch ms
 	named       time.Time // when its range was last committed
 	rows        *columns
 	doubted     []int // rows that their producer or an operator sends again

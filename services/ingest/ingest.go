@@ -51,6 +51,12 @@ type Limits struct {
 	LookUpFirst      int            `help:"Records of a partition that are all compared with the table when a process takes it over, because it has not seen what came before. Later ones are when their id was seen lately, or when a header says that they are sent again." default:"5000"`
 }
 
+// SoftMemory is what a process that only ingests may use of memory before the
+// garbage collector has to work harder, in bytes: the records held, half of
+// them again as columns, and 96 MiB for fetches under way and the rest.
+// Without it a catch-up at full speed takes two thirds more.
+func (l Limits) SoftMemory() int64 { return int64(l.Memory)*3/2 + 96<<20 }
+
 // Validate names the first wrong value.
 func (c Config) Validate() error {
 	switch l := c.Limits; {
@@ -118,6 +124,7 @@ type ingest struct {
 	settings settings.Table
 	inserter *inserter
 	commits  *committer
+	herald   *announcer
 	budget   *budget
 	inserts  *rate.Limiter
 	metrics  *metrics
@@ -131,6 +138,7 @@ type ingest struct {
 
 	mu     sync.Mutex
 	lanes  map[partitionID]*lane // guarded by mu
+	stood  map[partitionID]*ages // of lanes that stopped by themselves, for the metrics; guarded by mu
 	paused map[partitionID]bool  // guarded by mu
 	starts map[partitionID]int64 // where to begin without a usable commit; guarded by mu
 }
@@ -204,6 +212,7 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 	}
 	in.admin = kadm.NewClient(in.client)
 	in.commits = newCommitter(in.client, cfg.Group)
+	in.herald.client = in.client
 	if err := topic.Check(ctx, in.client); err != nil {
 		in.fail(err)
 		in.client.CloseAllowingRebalance()
@@ -217,6 +226,7 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 	var loops sync.WaitGroup
 	loops.Go(func() { in.commits.run(commits) })
 	loops.Go(func() { in.keepRetention(in.running) })
+	loops.Go(func() { in.herald.run(commits) })
 	deps.Log.Info("ingest is ready", zap.String("group", cfg.Group))
 	in.poll(in.running)
 	in.endAll()
@@ -249,7 +259,7 @@ func oneTable(ctx context.Context, conn driver.Conn, cfg store.Config) error {
 // newIngest makes the parts that need no broker.
 func newIngest(cfg Config, deps Deps, conn driver.Conn) *ingest {
 	b := newBudget(int64(cfg.Limits.Memory))
-	return &ingest{
+	in := &ingest{
 		cfg: cfg, log: deps.Log, store: conn,
 		repeats: deps.Log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
 			return zapcore.NewSamplerWithOptions(c, repeatEvery, 1, 0)
@@ -263,9 +273,22 @@ func newIngest(cfg Config, deps Deps, conn driver.Conn) *ingest {
 		recent:   newRecent(),
 		ready:    make(chan struct{}),
 		lanes:    map[partitionID]*lane{},
+		stood:    map[partitionID]*ages{},
 		paused:   map[partitionID]bool{},
 		starts:   map[partitionID]int64{},
 	}
+	in.herald = newAnnouncer(in.repeats, in.metrics.unannounced)
+	deps.Ops.Registry.MustRegister(in)
+	return in
+}
+
+// pollSize is how many records to take next: no more than fit the memory budget
+// if they are as small as they can be.
+func (in *ingest) pollSize() int {
+	if in.recovering.Load() > 0 {
+		return pollRecords
+	}
+	return int(min(pollRecords, max(1, in.budget.room()/recordOverhead)))
 }
 
 // poll hands fetched records to their lanes until ctx ends. While a lane
@@ -273,7 +296,7 @@ func newIngest(cfg Config, deps Deps, conn driver.Conn) *ingest {
 // before it has its whole range.
 func (in *ingest) poll(ctx context.Context) {
 	for in.budget.wait(ctx, func() bool { return in.recovering.Load() > 0 }) == nil {
-		fetches := in.client.PollRecords(ctx, pollRecords)
+		fetches := in.client.PollRecords(ctx, in.pollSize())
 		if ctx.Err() != nil {
 			return
 		}

@@ -30,6 +30,7 @@ type lane struct {
 
 	queue  *queue
 	taken  []*kgo.Record // from the queue, not yet decoded; owned by the accumulator
+	ages   *ages         // how old what it holds is
 	held   atomic.Int64  // bytes of the memory budget that the lane holds
 	full   chan *batch   // accumulator -> writer
 	spare  chan *batch   // writer -> accumulator
@@ -51,6 +52,7 @@ func newLane(in *ingest, at partitionID, topicID uuid.UUID, module string, owner
 		in: in, at: at, topicID: topicID, module: module, owner: owner,
 		log:    in.log.With(zap.String("topic", at.topic), zap.Int32("partition", at.partition)),
 		queue:  newQueue(),
+		ages:   &ages{},
 		full:   make(chan *batch),
 		spare:  make(chan *batch, batchesPerLane),
 		closed: make(chan struct{}),
@@ -111,6 +113,7 @@ func (l *lane) push(rs []*kgo.Record) int64 {
 	l.first.CompareAndSwap(0, rs[0].Offset)
 	l.held.Add(cost)
 	l.in.budget.take(cost)
+	l.ages.add(rs)
 	l.queue.push(rs)
 	return l.held.Load()
 }
@@ -243,6 +246,7 @@ func (l *lane) decode(b *batch) {
 		l.taken[0], l.taken = nil, l.taken[1:]
 		b.take(r.Offset, len(r.Value), recordCost(r))
 		at := position{topicID: l.topicID, partition: r.Partition, offset: r.Offset, appended: r.Timestamp.UnixMilli()}
+		b.appendedAt = at.appended
 		id, err := l.check(&e, r, at)
 		if err != nil {
 			b.dead = append(b.dead, deadLetter{record: r, reason: reason(err), err: err})
@@ -354,6 +358,8 @@ func (l *lane) store(ctx context.Context, b *batch) error {
 	// 5. The offset moves past the batch with the next commit: the next
 	// batch's, or settle's when none comes soon.
 	l.next.Store(b.last + 1)
+	l.ages.done(b)
+	l.in.herald.tell(l, b)
 	l.in.metrics.stored(l, b)
 	l.release(b.held)
 	l.in.resume(l)

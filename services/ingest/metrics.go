@@ -22,6 +22,7 @@ type metrics struct {
 	rows        prometheus.Counter
 	deadLetters *prometheus.CounterVec
 	batchRows   prometheus.Histogram
+	batchBytes  prometheus.Histogram
 	latency     *prometheus.HistogramVec
 	retries     *prometheus.CounterVec
 	lag         *prometheus.GaugeVec
@@ -31,6 +32,7 @@ type metrics struct {
 	repaired    prometheus.Counter
 	duplicates  *prometheus.CounterVec
 	mutations   *prometheus.CounterVec
+	unannounced prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, b *budget) *metrics {
@@ -43,6 +45,8 @@ func newMetrics(reg prometheus.Registerer, b *budget) *metrics {
 		deadLetters: f.NewCounterVec(prometheus.CounterOpts{Name: name("dead_letters_total"), Help: "Records sent to the dead-letter topic."}, []string{"topic", "reason"}),
 		batchRows: f.NewHistogram(prometheus.HistogramOpts{Name: name("batch_rows"), Help: "Rows of an inserted batch.",
 			Buckets: prometheus.ExponentialBuckets(1, 4, 10)}),
+		batchBytes: f.NewHistogram(prometheus.HistogramOpts{Name: name("batch_bytes"), Help: "Bytes of the records of a settled batch, dead letters included.",
+			Buckets: prometheus.ExponentialBuckets(1<<10, 4, 10)}),
 		latency: f.NewHistogramVec(prometheus.HistogramOpts{Name: name("insert_duration_seconds"), Help: "Time of one attempt to insert.",
 			Buckets: prometheus.ExponentialBuckets(0.005, 2, 14)}, []string{"result"}),
 		retries:     f.NewCounterVec(prometheus.CounterOpts{Name: name("retries_total"), Help: "Attempts that failed and were repeated."}, []string{"what"}),
@@ -52,6 +56,7 @@ func newMetrics(reg prometheus.Registerer, b *budget) *metrics {
 		repaired:    f.NewCounter(prometheus.CounterOpts{Name: name("repaired_rows_total"), Help: "Rows that the engine had acknowledged as a repetition and did not have; they were inserted again."}),
 		duplicates:  f.NewCounterVec(prometheus.CounterOpts{Name: name("duplicates_total"), Help: "Records left out because an event with their customer, id and content is stored already."}, []string{"topic"}),
 		mutations:   f.NewCounterVec(prometheus.CounterOpts{Name: name("retention_mutations_total"), Help: "Mutations that bring stored rows to the retention their subscription chose: started, or failed to start."}, []string{"result"}),
+		unannounced: f.NewCounter(prometheus.CounterOpts{Name: name("announcement_failures_total"), Help: "Announcements of what is stored that Kafka did not take."}),
 		lanes:       f.NewGauge(prometheus.GaugeOpts{Name: name("lanes"), Help: "Partitions this process carries."}),
 	}
 }
@@ -76,6 +81,7 @@ func (m *metrics) stored(l *lane, b *batch) {
 	if b.duplicates > 0 {
 		m.duplicates.WithLabelValues(l.at.topic).Add(float64(b.duplicates))
 	}
+	m.batchBytes.Observe(float64(b.bytes))
 	for _, d := range b.dead {
 		m.deadLetters.WithLabelValues(l.at.topic, d.reason).Inc()
 	}

@@ -102,6 +102,9 @@ func (b *budget) wait(ctx context.Context, pass func() bool) error {
 	}
 }
 
+// room is how many bytes may be taken without going over the limit.
+func (b *budget) room() int64 { return max(0, b.limit-b.inUse()) }
+
 func (b *budget) inUse() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()

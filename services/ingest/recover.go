@@ -5,10 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/google/uuid"
+
+	"github.com/auditrail/auditrail/services/internal/stored"
 )
 
 // marker is the metadata of every commit: which incarnation of the topic the
@@ -25,39 +26,35 @@ type pendingRange struct {
 	bytes       int64
 }
 
-// markerVersion leads the metadata, so that a later form can be told apart.
-const markerVersion = "1"
-
-// String is the metadata form: version, topic id and, when a range is pending,
-// its first and last offset, count and bytes.
+// String is the metadata form: what stored.Marker writes and, when a range is
+// pending, its first and last offset, count and bytes.
 func (m marker) String() string {
+	var pending string
 	if p := m.pending; p != nil {
-		return fmt.Sprintf("%s %s %d %d %d %d", markerVersion, m.topicID, p.first, p.last, p.count, p.bytes)
+		pending = fmt.Sprintf("%d %d %d %d", p.first, p.last, p.count, p.bytes)
 	}
-	return markerVersion + " " + m.topicID.String()
+	return stored.Marker(m.topicID, pending)
 }
 
 // parseMarker reads the metadata form.
 func parseMarker(s string) (marker, error) {
-	f := strings.Fields(s)
-	if len(f) != 2 && len(f) != 6 || f[0] != markerVersion {
+	topicID, f, err := stored.ParseMarker(s)
+	if err != nil || len(f) == 0 {
+		return marker{topicID: topicID}, err
+	}
+	if len(f) != 4 {
 		return marker{}, fmt.Errorf("commit metadata %q was not written by this service", s)
 	}
-	var m marker
-	var errs [5]error
-	m.topicID, errs[0] = uuid.Parse(f[1])
-	if len(f) == 6 {
-		p := &pendingRange{}
-		p.first, errs[1] = strconv.ParseInt(f[2], 10, 64)
-		p.last, errs[2] = strconv.ParseInt(f[3], 10, 64)
-		p.count, errs[3] = strconv.Atoi(f[4])
-		p.bytes, errs[4] = strconv.ParseInt(f[5], 10, 64)
-		m.pending = p
-	}
+	var errs [4]error
+	p := &pendingRange{}
+	p.first, errs[0] = strconv.ParseInt(f[0], 10, 64)
+	p.last, errs[1] = strconv.ParseInt(f[1], 10, 64)
+	p.count, errs[2] = strconv.Atoi(f[2])
+	p.bytes, errs[3] = strconv.ParseInt(f[3], 10, 64)
 	if err := errors.Join(errs[:]...); err != nil {
 		return marker{}, fmt.Errorf("commit metadata %q: %w", s, err)
 	}
-	return m, nil
+	return marker{topicID: topicID, pending: p}, nil
 }
 
 // recovery is what a lane does first when its partition's last owner may have

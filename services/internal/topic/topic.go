@@ -78,7 +78,8 @@ type Spec struct {
 	Config      map[string]string
 }
 
-// Specs lists the topics: one a module, the dead letters and the tables.
+// Specs lists the topics: one a module, the dead letters, the announcements and
+// the tables.
 func (c Config) Specs() []Spec {
 	base := func(name string, maxBytes int) Spec {
 		return Spec{Name: name, Partitions: c.Partitions, Replication: c.Replication, Config: map[string]string{
@@ -89,13 +90,16 @@ func (c Config) Specs() []Spec {
 			"retention.ms":           strconv.FormatInt(c.Retention.Milliseconds(), 10),
 		}}
 	}
-	specs := make([]Spec, 0, len(c.Modules)+1+len(tables))
+	specs := make([]Spec, 0, len(c.Modules)+2+len(tables))
 	for _, m := range c.Modules {
 		specs = append(specs, base(audit.Topic(m), maxMessageBytes))
 	}
 	dead := base(DeadLetter, deadLetterFactor*maxMessageBytes)
 	dead.Partitions = 1
-	specs = append(specs, dead)
+	ingested := base(Ingested, maxMessageBytes)
+	ingested.Partitions = 1
+	ingested.Config["retention.ms"] = strconv.FormatInt(ingestedRetention.Milliseconds(), 10)
+	specs = append(specs, dead, ingested)
 	for _, name := range tables {
 		specs = append(specs, table(name, c.Replication))
 	}
@@ -216,6 +220,9 @@ func critical(name string) map[string]string {
 
 var events = regexp.MustCompile(EventsPattern)
 
+// IsEvents says whether a topic carries events.
+func IsEvents(name string) bool { return events.MatchString(name) }
+
 // Check looks at the event topics that exist, at the dead-letter topic and at
 // the tables. It reports what is missing, or configured such that records could
 // be lost or misdated, in one sentence that says what to do.
@@ -227,7 +234,7 @@ func Check(ctx context.Context, cl *kgo.Client) error {
 	names := append([]string{DeadLetter}, tables...)
 	fixed := len(names)
 	for name := range have {
-		if events.MatchString(name) {
+		if IsEvents(name) {
 			names = append(names, name)
 		}
 	}
