@@ -78,9 +78,9 @@ func TestMemoryIsBoundedWhileTheEngineIsAway(t *testing.T) {
 		}
 		p.produce(pm, int32(n/perRound%2), values...)
 	}
-	p.until("/readyz to name the insert", func() (bool, string) {
+	p.until("/readyz to name the partition", func() (bool, string) {
 		said := p.readyz()
-		return strings.Contains(said, "insert "+pm) && strings.Contains(said, "connection refused"), said
+		return strings.Contains(said, pm+"/0 has been failing") && strings.Contains(said, "connection refused"), said
 	})
 	if held := p.gauge("auditrail_ingest_memory_bytes"); held < limit/4 {
 		t.Errorf("only %v bytes are held: nothing presses back", held)
