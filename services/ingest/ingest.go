@@ -37,6 +37,10 @@ type Config struct {
 	Limits        Limits       `embed:""`
 	Group         string       `name:"ingest-group" help:"Kafka consumer group." default:"auditrail-ingest"`
 	RetentionDays uint16       `help:"Days an event is kept after it happened; older ones are refused." default:"400"`
+	// SessionTimeout is how long the group waits for a replica that went silent
+	// before it hands its partitions to others. Zero means 10 s. Brokers refuse
+	// less than 6 s unless they are told otherwise.
+	SessionTimeout time.Duration `name:"ingest-session-timeout" help:"Silence after which a replica's partitions go to others; Kafka takes 6s at least." default:"10s"`
 }
 
 // Limits trade memory, freshness and the number of parts against each other.
@@ -66,8 +70,17 @@ func (c Config) Validate() error {
 		return fmt.Errorf("--insert-connections must be at least 1, not %d", l.Connections)
 	case c.RetentionDays < 1:
 		return errors.New("--retention-days must be at least 1")
+	case c.SessionTimeout < 0:
+		return fmt.Errorf("--ingest-session-timeout must be above 0, not %s", c.SessionTimeout)
 	}
 	return nil
+}
+
+func (c Config) session() time.Duration {
+	if c.SessionTimeout == 0 {
+		return sessionTimeout
+	}
+	return c.SessionTimeout
 }
 
 // Deps of the ingest service.
@@ -77,9 +90,10 @@ type Deps struct {
 }
 
 const (
-	// sessionTimeout is how long the group waits for a replica that went
-	// silent before it hands its partitions to others.
+	// sessionTimeout is Config.SessionTimeout's default.
 	sessionTimeout = 10 * time.Second
+	// heartbeats is how many a replica sends in a session.
+	heartbeats = 3
 	// drainTimeout bounds the last writes of a lane when it is stopped or its
 	// partition moves.
 	drainTimeout = 10 * time.Second
@@ -170,7 +184,7 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 		kgo.ConsumerGroup(cfg.Group),
 		kgo.ConsumeTopics(topic.EventsPattern), kgo.ConsumeRegex(), kgo.MetadataMaxAge(topicRefresh),
 		// Eager and classic: only there does a captured generation fence.
-		kgo.Balancers(kgo.StickyBalancer()), kgo.SessionTimeout(sessionTimeout),
+		kgo.Balancers(kgo.StickyBalancer()), kgo.SessionTimeout(cfg.session()), kgo.HeartbeatInterval(cfg.session()/heartbeats),
 		kgo.DisableAutoCommit(),
 		// Records are handed to lanes within the assignment they were fetched
 		// in: a late hand-over could give a new lane records out of order.
