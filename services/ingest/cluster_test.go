@@ -54,6 +54,10 @@ func TestClusterLosesABrokerAndAnotherSleeps(t *testing.T) {
 	})
 }
 
+// brokerPatience is how long the producer waits for a broker before it asks for
+// another leader.
+const brokerPatience = 2 * time.Second
+
 // flow is a producer that sends event after event, and never gives one up.
 type flow struct {
 	p     *pipeline
@@ -66,7 +70,8 @@ type flow struct {
 // flow starts one, over both partitions.
 func (p *pipeline) flow() *flow {
 	p.t.Helper()
-	cl, err := kafka.Open(p.t.Context(), p.cfg.Kafka, zaptest.NewLogger(p.t), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.UnknownTopicRetries(-1))
+	cl, err := kafka.Open(p.t.Context(), p.cfg.Kafka, zaptest.NewLogger(p.t), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.UnknownTopicRetries(-1),
+		kgo.ProduceRequestTimeout(brokerPatience), kgo.RequestTimeoutOverhead(brokerPatience)) // a broker that sleeps answers nobody
 	if err != nil {
 		p.t.Fatal(err)
 	}

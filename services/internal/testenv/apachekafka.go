@@ -202,6 +202,10 @@ func (c *Cluster) properties(i int) string {
 		"min.insync.replicas":                      inSync,
 		"group.initial.rebalance.delay.ms":         0,
 		"auto.create.topics.enable":                false,
+		// A broker that is gone is noticed within seconds.
+		"broker.session.timeout.ms":    3000,
+		"broker.heartbeat.interval.ms": 500,
+		"replica.lag.time.max.ms":      5000,
 	} {
 		fmt.Fprintf(&b, "%s=%v\n", k, v)
 	}
