@@ -194,7 +194,9 @@ func (c *campaign) read(ctx context.Context, topic string, each func(*kgo.Record
 
 // compare says what is wrong with one record's fate. A record that Kafka holds
 // must be stored, or be a dead letter, once; one whose fate the producer does
-// not know may be in Kafka or not.
+// not know may be in Kafka or not. The embedded broker forgets what producers
+// sent last when it is killed, and may then hold a record twice that was sent
+// twice: without folding, each is a record of its own.
 func (f found) compare(s *sent) (problems []string) {
 	log, rows, dead := f.log[s.name], f.rows[s.name], f.dead[s.name]
 	for _, p := range s.acked {
@@ -202,7 +204,7 @@ func (f found) compare(s *sent) (problems []string) {
 			problems = append(problems, "Kafka lost it at "+p.String())
 		}
 	}
-	if len(log) > 1 && !folding {
+	if len(log) > 1 && !folding && testenv.OnApacheKafka() {
 		problems = append(problems, "Kafka holds it twice")
 	}
 	if s.invalid {
@@ -222,37 +224,38 @@ func (f found) compare(s *sent) (problems []string) {
 	if len(dead) > 0 {
 		problems = append(problems, "it is valid and a dead letter")
 	}
-	switch {
-	case len(log) > 0 && len(rows) == 0:
-		problems = append(problems, "it is MISSING")
-	case len(rows) > 1:
-		problems = append(problems, fmt.Sprintf("it is stored %d times", len(rows)))
+	want := len(log)
+	if folding {
+		want = min(1, want)
 	}
+	if len(rows) != want {
+		problems = append(problems, fmt.Sprintf("it is stored %d times, want %d", len(rows), want))
+	}
+	seen := map[position]bool{}
 	for _, r := range rows {
 		id := s.id
 		if id == "" {
 			id = uuid.NewSHA1(f.ids[r.at.topic], fmt.Appendf(nil, "%d/%d", r.at.partition, r.at.offset)).String()
 		}
-		if !slices.Contains(log, r.at) || r.id != id || r.customer != s.customer {
-			problems = append(problems, fmt.Sprintf("its row says %+v, want id %s", r, id))
+		if seen[r.at] || !slices.Contains(log, r.at) || r.id != id || r.customer != s.customer {
+			problems = append(problems, fmt.Sprintf("its row says %+v, want id %s, and every place once", r, id))
 		}
+		seen[r.at] = true
 	}
 	return problems
 }
 
-// twins are keys, customer and id, that several rows have.
+// twins are keys, customer and id, that rows of several records have.
 func (f found) twins() (problems []string) {
 	type key struct{ customer, id string }
-	by := map[key][]position{}
-	for _, rows := range f.rows {
+	by := map[key]string{}
+	for name, rows := range f.rows {
 		for _, r := range rows {
 			k := key{r.customer, r.id}
-			by[k] = append(by[k], r.at)
-		}
-	}
-	for k, at := range by {
-		if len(at) > 1 {
-			problems = append(problems, fmt.Sprintf("%s of %s is stored at %v", k.id, k.customer, at))
+			if other, ok := by[k]; ok && other != name {
+				problems = append(problems, fmt.Sprintf("%s and %s are both stored as %s of %s", name, other, k.id, k.customer))
+			}
+			by[k] = name
 		}
 	}
 	return problems
@@ -295,8 +298,11 @@ func (c *campaign) counters(f found) (problems []string) {
 
 // summary prints the seed's one line.
 func (c *campaign) summary(fates map[string]*sent, f found) {
-	acked, unknown := 0, 0
+	acked, unknown, twice := 0, 0, 0
 	for _, s := range fates {
+		if len(f.log[s.name]) > 1 {
+			twice++
+		}
 		if len(s.acked) > 0 {
 			acked++
 		} else {
@@ -324,6 +330,6 @@ func (c *campaign) summary(fates map[string]*sent, f found) {
 	if c.t.Failed() {
 		verdict = "FAILED"
 	}
-	fmt.Printf("seed %d: %s, %.0fs, %d events acknowledged, %d of unknown fate, %d rows, %d dead; %s\n", c.plan.seed, verdict,
-		time.Since(c.began).Seconds(), acked, unknown, len(f.rows), len(f.dead), strings.Join(by, ", "))
+	fmt.Printf("seed %d: %s, %.0fs, %d events acknowledged, %d of unknown fate, %d twice in Kafka, %d stored, %d dead; %s\n", c.plan.seed, verdict,
+		time.Since(c.began).Seconds(), acked, unknown, twice, len(f.rows), len(f.dead), strings.Join(by, ", "))
 }

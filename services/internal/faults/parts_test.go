@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -141,16 +142,16 @@ type replica struct {
 	http   string        // of the process started last; guarded by mu
 	held   bool          // guarded by mu
 	starts int           // guarded by mu
-	go_on  chan struct{} // closed while not held; guarded by mu
+	goOn   chan struct{} // closed while not held; guarded by mu
 }
 
 // restartPause is what a supervisor waits before it starts a process again.
 const restartPause = 200 * time.Millisecond
 
 func newReplica(name, binary, log string, args []string, ended func(*replica)) *replica {
-	r := &replica{name: name, args: args, binary: binary, ended: ended, done: make(chan struct{}), go_on: make(chan struct{})}
+	r := &replica{name: name, args: args, binary: binary, ended: ended, done: make(chan struct{}), goOn: make(chan struct{})}
 	r.cmd.Log = log
-	close(r.go_on)
+	close(r.goOn)
 	return r
 }
 
@@ -160,7 +161,7 @@ func (r *replica) run(ctx context.Context) {
 	defer r.cmd.Kill()
 	for {
 		r.mu.Lock()
-		goOn := r.go_on
+		goOn := r.goOn
 		r.mu.Unlock()
 		select {
 		case <-goOn:
@@ -211,14 +212,14 @@ func (r *replica) isHeld() bool {
 func (r *replica) hold() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.held, r.go_on = true, make(chan struct{})
+	r.held, r.goOn = true, make(chan struct{})
 }
 
 func (r *replica) release() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.held = false
-	close(r.go_on)
+	close(r.goOn)
 }
 
 // times is how often it was started.
@@ -272,7 +273,7 @@ func (r *replica) count(metric string) (sum float64, err error) {
 // words are the last lines of its log.
 func words(t testing.TB, log string, lines int) string {
 	b, err := os.ReadFile(log)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // it never ran, then
 		t.Log(err)
 	}
 	all := strings.Split(strings.TrimSpace(string(b)), "\n")

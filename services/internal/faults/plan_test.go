@@ -138,8 +138,8 @@ func planOf(seed uint64) plan {
 	r := rand.New(rand.NewPCG(seed, 0xfa017))
 	p := plan{
 		seed: seed, replicas: minReplicas + r.IntN(maxReplicas-minReplicas+1),
-		batchRows: 20 << r.IntN(7), flushAge: time.Duration(10+r.IntN(200)) * time.Millisecond,
-		perSecond: 200 + r.IntN(1500), eventsSeed: r.Uint64(),
+		batchRows: 50 << r.IntN(6), flushAge: time.Duration(10+r.IntN(200)) * time.Millisecond,
+		perSecond: 200 + r.IntN(1000), eventsSeed: r.Uint64(),
 	}
 	type victim struct {
 		target  target

@@ -30,7 +30,7 @@ const folding = false
 const (
 	invalidPercent = 4
 	noIDPercent    = 5
-	oldPercent     = 10
+	oldPercent     = 5
 	twicePercent   = 3
 )
 
@@ -131,7 +131,7 @@ func (p *producer) next(n int) *sent {
 		e.ID = s.id
 	}
 	if r.IntN(100) < oldPercent {
-		e.CreatedDate -= int64(1+r.IntN(6)) * 31 * 24 * time.Hour.Milliseconds()
+		e.CreatedDate -= int64(1+r.IntN(3)) * 31 * 24 * time.Hour.Milliseconds()
 	}
 	if r.IntN(100) < invalidPercent {
 		s.invalid = true
