@@ -45,15 +45,16 @@ ON_APACHE := AUDITRAIL_TEST_KAFKA=apache AUDITRAIL_TEST_KAFKA_LIB=$(KAFKA_LIB)
 
 .PHONY: test-kafka
 test-kafka: deps kafka-lib ## the component and end-to-end tests against Apache Kafka itself (needs Java 17 and Maven)
-	$(ON_APACHE) go test $(GOTESTARGS) ./services/ingest ./services/migrate ./services/auditrail
+	$(ON_APACHE) go test $(GOTESTARGS) ./services/ingest ./services/migrate ./services/auditrail ./services/internal/faults
 
 SEEDS    ?= 10
 SEED     ?=
+FIRST    ?= 1
 PARALLEL ?= 2
 
 .PHONY: faults
-faults: deps $(if $(filter apache,$(KAFKA)),kafka-lib) ## kill, pause, cut and refuse everything at seeded moments (SEEDS=10, SEED=7 for one, PARALLEL=2 at a time, KAFKA=apache)
-	AUDITRAIL_FAULT_SEEDS=$(SEEDS) AUDITRAIL_FAULT_SEED=$(SEED) $(if $(filter apache,$(KAFKA)),$(ON_APACHE)) \
+faults: deps $(if $(filter apache,$(KAFKA)),kafka-lib) ## kill, pause, cut and refuse everything at seeded moments (SEEDS=10, FIRST=1, SEED=7 for one, PARALLEL=2 at a time, KAFKA=apache)
+	AUDITRAIL_FAULT_SEEDS=$(SEEDS) AUDITRAIL_FAULT_FIRST=$(FIRST) AUDITRAIL_FAULT_SEED=$(SEED) $(if $(filter apache,$(KAFKA)),$(ON_APACHE)) \
 	  go test -v -count 1 -timeout 0 -parallel $(PARALLEL) -run TestCampaign $(GOTESTARGS) ./services/internal/faults | grep --line-buffered -v '^=== '
 
 .PHONY: test-race

@@ -25,8 +25,9 @@ import (
 )
 
 const (
-	// seedsEnv is how many seeds are run, from 1.
+	// seedsEnv is how many seeds are run, firstEnv the first of them, else 1.
 	seedsEnv = "AUDITRAIL_FAULT_SEEDS"
+	firstEnv = "AUDITRAIL_FAULT_FIRST"
 	// seedEnv is one seed to run, alone.
 	seedEnv = "AUDITRAIL_FAULT_SEED"
 	// defaultSeeds fit into go test ./...
@@ -58,28 +59,30 @@ func TestCampaign(t *testing.T) {
 }
 
 func seeds(t *testing.T) []uint64 {
-	if one := os.Getenv(seedEnv); one != "" {
-		n, err := strconv.ParseUint(one, 10, 64)
-		if err != nil {
-			t.Fatalf("%s: %v", seedEnv, err)
-		}
-		return []uint64{n}
-	}
-	count := defaultSeeds
-	if s := os.Getenv(seedsEnv); s != "" {
-		n, err := strconv.Atoi(s)
-		if err != nil {
-			t.Fatalf("%s: %v", seedsEnv, err)
-		}
-		count = n
+	if os.Getenv(seedEnv) != "" {
+		return []uint64{number(t, seedEnv, 0)}
 	}
 	all := slices.Clone(corpus)
-	for seed := range uint64(count) {
-		if !slices.Contains(all, seed+1) {
-			all = append(all, seed+1)
+	first := number(t, firstEnv, 1)
+	for seed := first; seed < first+number(t, seedsEnv, defaultSeeds); seed++ {
+		if !slices.Contains(all, seed) {
+			all = append(all, seed)
 		}
 	}
 	return all
+}
+
+// number reads an environment variable, which may be unset or empty.
+func number(t *testing.T, env string, otherwise uint64) uint64 {
+	s := os.Getenv(env)
+	if s == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", env, err)
+	}
+	return n
 }
 
 // campaign is one seed under way.
@@ -107,7 +110,9 @@ type campaign struct {
 const (
 	// drainLimit bounds the wait until all is stored once the faults are over.
 	drainLimit = 2 * time.Minute
-	group      = "auditrail-ingest"
+	// slow is how long a campaign takes that is worth a look at its timeline.
+	slow  = 45 * time.Second
+	group = "auditrail-ingest"
 )
 
 // newCampaign starts all parts, with nothing to do yet.
@@ -118,7 +123,7 @@ func newCampaign(t *testing.T, p plan) *campaign {
 	}
 	c := &campaign{t: t, plan: p, binary: path, dir: t.TempDir(), began: time.Now()}
 	t.Cleanup(func() {
-		if t.Failed() || os.Getenv(seedEnv) != "" {
+		if t.Failed() || os.Getenv(seedEnv) != "" || time.Since(c.began) > slow {
 			c.tell()
 		}
 	})
@@ -194,7 +199,7 @@ func (c *campaign) note(format string, args ...any) {
 	c.timeline = append(c.timeline, fmt.Sprintf("%8.3fs  ", time.Since(c.began).Seconds())+fmt.Sprintf(format, args...))
 }
 
-// tell shows what a failed campaign leaves to look at.
+// tell shows what a campaign leaves to look at that failed, was slow or alone.
 func (c *campaign) tell() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -4,6 +4,7 @@
 // chooses, and compares in the end what was acknowledged with what is stored.
 //
 //	make faults SEEDS=50           # seeds 1 to 50, and those of the corpus
+//	make faults SEEDS=50 FIRST=51  # the next ones
 //	make faults SEED=17            # one seed again
 //	make faults SEEDS=50 KAFKA=apache
 //
