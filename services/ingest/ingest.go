@@ -97,6 +97,9 @@ const (
 	// drainTimeout bounds the last writes of a lane when it is stopped or its
 	// partition moves.
 	drainTimeout = 10 * time.Second
+	// rebalanceTimeout is how long a rebalance waits for a replica to join: for
+	// its drain, and as long again. Meanwhile nobody ingests.
+	rebalanceTimeout = 2 * drainTimeout
 	// pollRecords bounds what one poll hands out, so that the memory budget is
 	// looked at often.
 	pollRecords = 20_000
@@ -184,7 +187,7 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 		kgo.ConsumerGroup(cfg.Group),
 		kgo.ConsumeTopics(topic.EventsPattern), kgo.ConsumeRegex(), kgo.MetadataMaxAge(topicRefresh),
 		// Eager and classic: only there does a captured generation fence.
-		kgo.Balancers(kgo.StickyBalancer()), kgo.SessionTimeout(cfg.session()), kgo.HeartbeatInterval(cfg.session()/heartbeats),
+		kgo.Balancers(kgo.StickyBalancer()), kgo.SessionTimeout(cfg.session()), kgo.HeartbeatInterval(cfg.session()/heartbeats), kgo.RebalanceTimeout(rebalanceTimeout),
 		kgo.DisableAutoCommit(),
 		// Records are handed to lanes within the assignment they were fetched
 		// in: a late hand-over could give a new lane records out of order.
