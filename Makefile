@@ -35,12 +35,27 @@ test: deps ## unit, component and end-to-end tests on embedded parts
 
 KAFKA_LIB := $(or $(AUDITRAIL_TEST_KAFKA_LIB),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/auditrail/apache-kafka-4.3.1)
 
-.PHONY: test-kafka
-test-kafka: deps ## the component and end-to-end tests against Apache Kafka itself (needs Java 17 and Maven)
-	@command -v java >/dev/null && command -v mvn >/dev/null || { echo "make test-kafka: Java 17 or newer and Maven are needed: install them, then run make test-kafka again" >&2; exit 1; }
+.PHONY: kafka-lib
+kafka-lib:
+	@command -v java >/dev/null && command -v mvn >/dev/null || { echo "make: Java 17 or newer and Maven are needed to run Apache Kafka: install them, then run the same command again" >&2; exit 1; }
 	@ls $(KAFKA_LIB)/kafka_*.jar >/dev/null 2>&1 || { echo "fetching Apache Kafka with Maven, about 43 MB"; rm -rf $(KAFKA_LIB).new; \
 	  mvn -q -B -f services/internal/testenv/apachekafka/pom.xml dependency:copy-dependencies -DoutputDirectory=$(KAFKA_LIB).new && mv $(KAFKA_LIB).new $(KAFKA_LIB); }
-	AUDITRAIL_TEST_KAFKA=apache AUDITRAIL_TEST_KAFKA_LIB=$(KAFKA_LIB) go test $(GOTESTARGS) ./services/ingest ./services/migrate ./services/deadletter ./services/internal/ktable ./services/internal/settings ./services/auditrail
+
+ON_APACHE := AUDITRAIL_TEST_KAFKA=apache AUDITRAIL_TEST_KAFKA_LIB=$(KAFKA_LIB)
+
+.PHONY: test-kafka
+test-kafka: deps kafka-lib ## the component and end-to-end tests against Apache Kafka itself (needs Java 17 and Maven)
+	$(ON_APACHE) go test $(GOTESTARGS) ./services/ingest ./services/migrate ./services/deadletter ./services/internal/ktable ./services/internal/settings ./services/auditrail ./services/internal/faults
+
+SEEDS    ?= 10
+SEED     ?=
+FIRST    ?= 1
+PARALLEL ?= 2
+
+.PHONY: faults
+faults: deps $(if $(filter apache,$(KAFKA)),kafka-lib) ## kill, pause, cut and refuse everything at seeded moments (SEEDS=10, FIRST=1, SEED=7 for one, PARALLEL=2 at a time, KAFKA=apache)
+	AUDITRAIL_FAULT_SEEDS=$(SEEDS) AUDITRAIL_FAULT_FIRST=$(FIRST) AUDITRAIL_FAULT_SEED=$(SEED) $(if $(filter apache,$(KAFKA)),$(ON_APACHE)) \
+	  go test -v -count 1 -timeout 0 -parallel $(PARALLEL) -run TestCampaign $(GOTESTARGS) ./services/internal/faults | grep --line-buffered -v '^=== '
 
 .PHONY: test-race
 test-race: deps ## the same under the race detector (needs a C compiler)

@@ -27,6 +27,9 @@ type Config struct {
 	DataDir        string         `name:"data-dir" help:"Folder for the data; the broker keeps its own in <data-dir>/kafka." default:"./data"`
 	RetentionBytes bytesize.Bytes `name:"broker-retention-bytes" help:"Bytes kept a partition, at most." default:"1GiB"`
 	Retention      time.Duration  `name:"broker-retention" help:"Time records are kept, at most." default:"168h"`
+	// Advertised is the address that clients are told, host:port, when a proxy
+	// stands before the broker. Empty: the one it listens on.
+	Advertised string `name:"kafka-advertised-addr" hidden:"" help:"Address that clients are told, host:port. Empty: the one listened on."`
 }
 
 const (
@@ -73,7 +76,11 @@ func Start(ctx context.Context, cfg Config, deps Deps) (*Broker, error) {
 			if err != nil {
 				return nil, err
 			}
-			return (&net.ListenConfig{}).Listen(ctx, network, net.JoinHostPort(host, p))
+			ln, err := (&net.ListenConfig{}).Listen(ctx, network, net.JoinHostPort(host, p))
+			if err != nil || cfg.Advertised == "" {
+				return ln, err
+			}
+			return advertised{ln, cfg.Advertised}, nil
 		}),
 		kfake.DataDir(dir),
 		kfake.ClusterID("auditrail-embedded"),
@@ -100,6 +107,21 @@ func Start(ctx context.Context, cfg Config, deps Deps) (*Broker, error) {
 	cluster.ControlKey(int16(kmsg.Produce), stamps.control)
 	return &Broker{cluster: cluster, lock: lock, stamps: stamps}, nil
 }
+
+// advertised is a listener behind a proxy: kfake tells clients its address.
+type advertised struct {
+	net.Listener
+	addr string
+}
+
+// Addr is the proxy's address.
+func (a advertised) Addr() net.Addr { return proxyAddr(a.addr) }
+
+type proxyAddr string
+
+// Network implements net.Addr.
+func (proxyAddr) Network() string  { return "tcp" }
+func (a proxyAddr) String() string { return string(a) }
 
 // Addr is the address clients connect to, host:port.
 func (b *Broker) Addr() string { return b.cluster.ListenAddrs()[0] }

@@ -42,16 +42,21 @@ type pipeline struct {
 // newPipeline prepares broker and database. The config flushes fast.
 func newPipeline(t testing.TB, at store.Config, modules ...string) *pipeline {
 	t.Helper()
+	return newPipelineOn(t, testenv.Kafka(t), 1, at, modules...)
+}
+
+// newPipelineOn prepares brokers, whose topics have so many replicas, and database.
+func newPipelineOn(t testing.TB, brokers kafka.Config, replication int16, at store.Config, modules ...string) *pipeline {
+	t.Helper()
 	if _, err := store.Migrate(t.Context(), at, zaptest.NewLogger(t)); err != nil {
 		t.Fatal(err)
 	}
-	brokers := testenv.Kafka(t)
 	cl, err := kafka.Open(t.Context(), brokers, zaptest.NewLogger(t), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(1<<20))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(cl.Close)
-	topics := topic.Config{Modules: modules, Partitions: 2, Replication: 1, Retention: 365 * 24 * time.Hour}
+	topics := topic.Config{Modules: modules, Partitions: 2, Replication: replication, Retention: 365 * 24 * time.Hour}
 	if _, err := topic.Ensure(t.Context(), cl, topics.Specs()); err != nil {
 		t.Fatal(err)
 	}

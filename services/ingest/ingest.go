@@ -38,6 +38,10 @@ type Config struct {
 	Limits        Limits       `embed:""`
 	Group         string       `name:"ingest-group" help:"Kafka consumer group." default:"auditrail-ingest"`
 	RetentionDays uint16       `help:"Days an event is kept after it happened, unless its subscription chose otherwise; older ones are refused, whatever it chose." default:"400"`
+	// SessionTimeout is how long the group waits for a replica that went silent
+	// before it hands its partitions to others. Zero means 10 s. Brokers refuse
+	// less than 6 s unless they are told otherwise.
+	SessionTimeout time.Duration `name:"ingest-session-timeout" help:"Silence after which a replica's partitions go to others; Kafka takes 6s at least." default:"10s"`
 }
 
 // Limits trade memory, freshness and the number of parts against each other.
@@ -76,8 +80,17 @@ func (c Config) Validate() error {
 		return fmt.Errorf("--look-up-first must be 0 or more, not %d", l.LookUpFirst)
 	case c.RetentionDays < settings.MinRetentionDays || c.RetentionDays > settings.MaxRetentionDays:
 		return fmt.Errorf("--retention-days must be between %d and %d, not %d", settings.MinRetentionDays, settings.MaxRetentionDays, c.RetentionDays)
+	case c.SessionTimeout < 0:
+		return fmt.Errorf("--ingest-session-timeout must be above 0, not %s", c.SessionTimeout)
 	}
 	return nil
+}
+
+func (c Config) session() time.Duration {
+	if c.SessionTimeout == 0 {
+		return sessionTimeout
+	}
+	return c.SessionTimeout
 }
 
 // Deps of the ingest service.
@@ -87,12 +100,16 @@ type Deps struct {
 }
 
 const (
-	// sessionTimeout is how long the group waits for a replica that went
-	// silent before it hands its partitions to others.
+	// sessionTimeout is Config.SessionTimeout's default.
 	sessionTimeout = 10 * time.Second
+	// heartbeats is how many a replica sends in a session.
+	heartbeats = 3
 	// drainTimeout bounds the last writes of a lane when it is stopped or its
 	// partition moves.
 	drainTimeout = 10 * time.Second
+	// rebalanceTimeout is how long a rebalance waits for a replica to join: for
+	// its drain, and as long again. Meanwhile nobody ingests.
+	rebalanceTimeout = 2 * drainTimeout
 	// pollRecords bounds what one poll hands out, so that the memory budget is
 	// looked at often.
 	pollRecords = 20_000
@@ -191,7 +208,7 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 		kgo.ConsumerGroup(cfg.Group),
 		kgo.ConsumeTopics(topic.EventsPattern), kgo.ConsumeRegex(), kgo.MetadataMaxAge(topicRefresh),
 		// Eager and classic: only there does a captured generation fence.
-		kgo.Balancers(kgo.StickyBalancer()), kgo.SessionTimeout(sessionTimeout),
+		kgo.Balancers(kgo.StickyBalancer()), kgo.SessionTimeout(cfg.session()), kgo.HeartbeatInterval(cfg.session()/heartbeats), kgo.RebalanceTimeout(rebalanceTimeout),
 		kgo.DisableAutoCommit(),
 		// Records are handed to lanes within the assignment they were fetched
 		// in: a late hand-over could give a new lane records out of order.

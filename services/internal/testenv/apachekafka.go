@@ -3,17 +3,20 @@ package testenv
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/auditrail/auditrail/services/internal/kafka"
 )
@@ -26,28 +29,53 @@ const libEnv = "AUDITRAIL_TEST_KAFKA_LIB"
 var apacheKafkaFiles embed.FS
 
 const (
-	// maxClusters bounds the clusters of this process: a broker takes about
-	// 350 MB and, while it starts, a core.
-	maxClusters = 3
+	// maxBrokers bounds the brokers of this process: one takes about 350 MB and,
+	// while it starts, a core.
+	maxBrokers = 3
 	// clusterTimeout bounds the start of a cluster on a busy machine.
 	clusterTimeout = 2 * time.Minute
 	// clusterID is any id: a cluster lives as long as its test.
 	clusterID = "auditrail-test-clusterid"
+	// firstNode is the node id of the first broker.
+	firstNode = 1
 )
 
-var clusters = make(chan struct{}, maxClusters)
+// places bounds the brokers of this process.
+var places = semaphore.NewWeighted(maxBrokers)
 
-// apacheKafka starts a KRaft cluster of n brokers of the test's own.
-func apacheKafka(t testing.TB, n int) kafka.Config {
+// Cluster is a KRaft cluster of Apache Kafka of a test's own. Brokers are
+// numbered from 0; each is a broker and a controller.
+type Cluster struct {
+	t                    testing.TB
+	dir                  string
+	clients, controllers []string // addresses by broker
+	advertised           []string // told to clients
+	brokers              []*Command
+}
+
+// KafkaCluster starts n brokers of Apache Kafka, 1 to 3, and ends them with the
+// test. With three, topics have three replicas and need two of them to take a
+// write. It skips the test when tests do not run against Apache Kafka: the
+// embedded broker has no replicas. The addresses that clients are told may be
+// others, of proxies.
+func KafkaCluster(t testing.TB, n int, advertised ...string) *Cluster {
 	t.Helper()
+	if !OnApacheKafka() {
+		t.Skip("needs brokers of Apache Kafka, which the embedded one is not: make test-kafka runs it")
+	}
 	if found, _ := filepath.Glob(filepath.Join(os.Getenv(libEnv), "kafka_*.jar")); len(found) == 0 {
 		t.Fatalf("%s=%q has no Apache Kafka: run these tests with make test-kafka", libEnv, os.Getenv(libEnv))
 	}
-	clusters <- struct{}{}
-	t.Cleanup(func() { <-clusters })
-	c := &cluster{t: t, dir: t.TempDir()}
+	if err := places.Acquire(context.Background(), int64(n)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { places.Release(int64(n)) })
+	c := &Cluster{t: t, dir: t.TempDir()}
 	for range n {
 		c.clients, c.controllers = append(c.clients, freePort(t)), append(c.controllers, freePort(t))
+	}
+	if c.advertised = advertised; advertised == nil {
+		c.advertised = c.clients
 	}
 	logging, err := apacheKafkaFiles.ReadFile("apachekafka/log4j2.yaml")
 	if err != nil {
@@ -57,17 +85,42 @@ func apacheKafka(t testing.TB, n int) kafka.Config {
 		t.Fatal(err)
 	}
 	for i := range n {
-		c.start(i)
+		c.format(i)
+		if err := c.run(i); err != nil {
+			t.Fatal(err)
+		}
 	}
-	c.await()
-	return kafka.Config{Addr: c.clients}
+	if err := c.await(c.clients); err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
-// cluster is a running Apache Kafka.
-type cluster struct {
-	t                    testing.TB
-	dir                  string
-	clients, controllers []string // addresses by broker
+// Config is what services take to reach the cluster.
+func (c *Cluster) Config() kafka.Config { return kafka.Config{Addr: c.advertised} }
+
+// Addr is the address that broker i listens on.
+func (c *Cluster) Addr(i int) string { return c.clients[i] }
+
+// Broker is the number of the broker that has a node id.
+func (c *Cluster) Broker(node int32) int { return int(node) - firstNode }
+
+// Kill ends broker i as kill -9 does, and waits until it is gone.
+func (c *Cluster) Kill(i int) { c.brokers[i].Kill() }
+
+// Pause stops broker i where it is; Resume lets it go on.
+func (c *Cluster) Pause(i int) { c.brokers[i].Pause() }
+
+// Resume lets a paused broker go on.
+func (c *Cluster) Resume(i int) { c.brokers[i].Resume() }
+
+// Start starts broker i again after Kill, on the same address and data, and
+// returns once it is one of the cluster again.
+func (c *Cluster) Start(i int) error {
+	if err := c.run(i); err != nil {
+		return err
+	}
+	return c.await(c.clients[i : i+1])
 }
 
 func freePort(t testing.TB) string {
@@ -80,55 +133,51 @@ func freePort(t testing.TB) string {
 	return ln.Addr().String()
 }
 
-// start formats a broker's folder and runs it until the test ends.
-func (c *cluster) start(i int) {
+// file is the path of what belongs to broker i.
+func (c *Cluster) file(i int, suffix string) string {
+	return filepath.Join(c.dir, strconv.Itoa(i+firstNode)+suffix)
+}
+
+// format prepares a broker's folder.
+func (c *Cluster) format(i int) {
 	c.t.Helper()
-	properties := filepath.Join(c.dir, fmt.Sprintf("%d.properties", i+1))
-	if err := os.WriteFile(properties, []byte(c.properties(i)), 0o600); err != nil {
+	if err := os.WriteFile(c.file(i, ".properties"), []byte(c.properties(i)), 0o600); err != nil {
 		c.t.Fatal(err)
 	}
-	if out, err := c.java("kafka.tools.StorageTool", "format", "-t", clusterID, "-c", properties).CombinedOutput(); err != nil {
-		c.t.Fatalf("format broker %d: %v\n%s", i+1, err, out)
+	java := c.java("kafka.tools.StorageTool", "format", "-t", clusterID, "-c", c.file(i, ".properties"))
+	if out, err := exec.Command(java[0], java[1:]...).CombinedOutput(); err != nil { //nolint:gosec,noctx // the test's own broker
+		c.t.Fatalf("format broker %d: %v\n%s", i, err, out)
 	}
-	log, err := os.Create(filepath.Join(c.dir, fmt.Sprintf("%d.log", i+1)))
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	java := c.java("kafka.Kafka", properties)
-	// A shell waits for the end of its standard input, which comes when we
-	// close it or die, and then ends the broker.
-	cmd := exec.Command("sh", append([]string{"-c", `"$@" & p=$!; cat >/dev/null; kill -9 $p; wait $p`, "sh"}, java.Args...)...) //nolint:gosec,noctx // ended by its standard input
-	cmd.Stdout, cmd.Stderr = log, log
-	alive, err := cmd.StdinPipe()
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		c.t.Fatal(err)
-	}
+	b := &Command{Log: c.file(i, ".log")}
+	c.brokers = append(c.brokers, b)
 	c.t.Cleanup(func() {
-		_ = alive.Close() // the signal to end
-		_ = cmd.Wait()    // killed is how it ends
-		_ = log.Close()   // written by the child alone
+		b.Kill()
 		if c.t.Failed() {
-			words, _ := os.ReadFile(log.Name())
-			c.t.Logf("log of broker %d:\n%s", i+1, words)
+			words, _ := os.ReadFile(b.Log)
+			c.t.Logf("log of broker %d:\n%s", i, words)
 		}
 	})
 }
 
-func (c *cluster) java(args ...string) *exec.Cmd {
-	return exec.Command("java", append([]string{ //nolint:gosec,noctx // the test's own broker
-		"-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", filepath.Join(os.Getenv(libEnv), "*"),
+// run starts a broker's process.
+func (c *Cluster) run(i int) error {
+	java := c.java("kafka.Kafka", c.file(i, ".properties"))
+	return c.brokers[i].Start(java[0], java[1:]...)
+}
+
+// java is a command line.
+func (c *Cluster) java(args ...string) []string {
+	return append([]string{
+		"java", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", filepath.Join(os.Getenv(libEnv), "*"),
 		"-Dlog4j2.configurationFile=" + filepath.Join(c.dir, "log4j2.yaml"),
-	}, args...)...)
+	}, args...)
 }
 
 // properties makes a broker small and quick to start.
-func (c *cluster) properties(i int) string {
+func (c *Cluster) properties(i int) string {
 	var voters []string
 	for k, addr := range c.controllers {
-		voters = append(voters, fmt.Sprintf("%d@%s", k+1, addr))
+		voters = append(voters, fmt.Sprintf("%d@%s", k+firstNode, addr))
 	}
 	replicas, inSync := 1, 1
 	if len(c.clients) >= 3 {
@@ -137,13 +186,13 @@ func (c *cluster) properties(i int) string {
 	var b strings.Builder
 	for k, v := range map[string]any{
 		"process.roles":                            "broker,controller",
-		"node.id":                                  i + 1,
+		"node.id":                                  i + firstNode,
 		"controller.quorum.voters":                 strings.Join(voters, ","),
 		"controller.listener.names":                "CONTROLLER",
 		"listeners":                                "PLAINTEXT://" + c.clients[i] + ",CONTROLLER://" + c.controllers[i],
-		"advertised.listeners":                     "PLAINTEXT://" + c.clients[i],
+		"advertised.listeners":                     "PLAINTEXT://" + c.advertised[i],
 		"listener.security.protocol.map":           "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-		"log.dirs":                                 filepath.Join(c.dir, fmt.Sprint(i+1)),
+		"log.dirs":                                 c.file(i, ""),
 		"offsets.topic.replication.factor":         replicas,
 		"offsets.topic.num.partitions":             1,
 		"transaction.state.log.replication.factor": replicas,
@@ -153,32 +202,44 @@ func (c *cluster) properties(i int) string {
 		"min.insync.replicas":                      inSync,
 		"group.initial.rebalance.delay.ms":         0,
 		"auto.create.topics.enable":                false,
+		// A broker that is gone is noticed within seconds.
+		"broker.session.timeout.ms":    3000,
+		"broker.heartbeat.interval.ms": 500,
+		"replica.lag.time.max.ms":      5000,
 	} {
 		fmt.Fprintf(&b, "%s=%v\n", k, v)
 	}
 	return b.String()
 }
 
-// await waits until every broker is known to the others.
-func (c *cluster) await() {
-	c.t.Helper()
+// await waits until each broker at addrs answers and knows all the others.
+func (c *Cluster) await(addrs []string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), clusterTimeout)
 	defer cancel()
-	cl, err := kgo.NewClient(kgo.SeedBrokers(c.clients...), kgo.AlwaysRetryEOF())
+	for _, addr := range addrs {
+		if err := c.awaitOne(ctx, addr); err != nil {
+			return fmt.Errorf("broker %s of Apache Kafka was not there within %s: %w", addr, clusterTimeout, err)
+		}
+	}
+	return nil
+}
+
+func (c *Cluster) awaitOne(ctx context.Context, addr string) error {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.AlwaysRetryEOF())
 	if err != nil {
-		c.t.Fatal(err)
+		return err
 	}
 	defer cl.Close()
-	adm := kadm.NewClient(cl)
 	for {
-		brokers, err := adm.ListBrokers(ctx)
-		if err == nil && len(brokers) == len(c.clients) {
-			return
+		// Of this broker: what others know of it is not what it can do.
+		resp, err := kmsg.NewPtrMetadataRequest().RequestWith(ctx, cl.SeedBrokers()[0])
+		if err == nil && len(resp.Brokers) == len(c.clients) {
+			return nil
 		}
 		select {
 		case <-time.After(100 * time.Millisecond):
 		case <-ctx.Done():
-			c.t.Fatalf("Apache Kafka did not start within %s: %d of %d brokers, %v", clusterTimeout, len(brokers), len(c.clients), err)
+			return errors.Join(err, ctx.Err())
 		}
 	}
 }

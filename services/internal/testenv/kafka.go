@@ -27,7 +27,7 @@ const retention = 100 * 365 * 24 * time.Hour
 func Kafka(t testing.TB) kafka.Config {
 	t.Helper()
 	if OnApacheKafka() {
-		return apacheKafka(t, 1)
+		return KafkaCluster(t, 1).Config()
 	}
 	b, err := broker.Start(context.Background(), broker.Config{Addr: "127.0.0.1:0", DataDir: t.TempDir(), RetentionBytes: 1 << 30, Retention: retention}, broker.Deps{Log: zaptest.NewLogger(t)})
 	if err != nil {
