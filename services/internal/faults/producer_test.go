@@ -19,12 +19,6 @@ import (
 // modules are the codes that the producer emits for; a topic each.
 var modules = []string{"PM", "VM", "WAS"}
 
-// folding says that ingest stores an event once however often producers send
-// it. The producer then sends some events twice, and after it was killed sends
-// again, marked with audit.HeaderResent, what it had no acknowledgement for.
-// Without it such events stay without a known fate.
-const folding = false
-
 // In a hundred records so many are invalid, carry no id, happened in another
 // month, and are sent twice.
 const (
@@ -109,7 +103,7 @@ func (p *producer) run(ctx context.Context, perSecond int) {
 			p.events = append(p.events, e)
 			p.mu.Unlock()
 			p.send(e)
-			if folding && !e.invalid && e.id != "" && p.r.IntN(100) < twicePercent {
+			if !e.invalid && e.id != "" && p.r.IntN(100) < twicePercent {
 				p.send(e)
 			}
 		}
@@ -198,9 +192,6 @@ func (p *producer) kill() error {
 		}
 	}
 	p.mu.Unlock()
-	if !folding {
-		return nil
-	}
 	for _, s := range again {
 		s.resent = true
 		p.send(s)
