@@ -61,6 +61,14 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 bench: ## ratios against yardsticks measured in the same run
 	go run ./services/bench
 
+.PHONY: bench-ingest
+bench-ingest: ## ingest against the limit, from Kafka to rows, on 1 and on 20 topics (flags: ARGS="--engine")
+	go run ./services/bench/pipeline ingest $(ARGS)
+
+.PHONY: bench-freshness
+bench-freshness: deps ## time from emitted to searchable, with the real engine
+	go run ./services/bench/pipeline freshness $(ARGS)
+
 .PHONY: check
 check: fmt-check lint tidy-check image-check test race ## all that CI checks
 

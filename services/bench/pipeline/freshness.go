@@ -1,0 +1,5 @@
+package main
+
+type freshnessCmd struct{}
+
+func (freshnessCmd) Run() error { return nil }
