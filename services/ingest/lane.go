@@ -246,11 +246,11 @@ func (l *lane) decode(b *batch) {
 			b.dead = append(b.dead, deadLetter{record: r, reason: reason(err), err: err})
 			continue
 		}
-		if l.recovery.has(r.Offset) {
-			continue
+		if !l.recovery.has(r.Offset) {
+			b.months.add(e.CreatedDate)
+			b.rows.add(&e, id, at, l.in.cfg.RetentionDays)
 		}
-		b.months.add(e.CreatedDate)
-		b.rows.add(&e, id, at, l.in.cfg.RetentionDays)
+		r.Recycle() // e points into it, and the batch does not
 	}
 }
 
