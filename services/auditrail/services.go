@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"runtime/debug"
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -68,8 +69,12 @@ type ingestCmd struct {
 	HTTPAddr string `name:"http-addr" help:"Address of /healthz, /readyz and /metrics." default:"127.0.0.1:8081"`
 }
 
-// Run ingests until a signal.
+// Run ingests until a signal. Near its limit of memory the garbage collector
+// works harder; GOMEMLIMIT overrides the limit.
 func (c *ingestCmd) Run(ctx context.Context, log *zap.Logger) error {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(c.Limits.HeapLimit())
+	}
 	o := ops.New(log)
 	mux := http.NewServeMux()
 	o.Mount(mux)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"runtime/pprof"
 	"syscall"
 
@@ -130,6 +131,7 @@ func (s childSpec) run(ctx context.Context, ready func(addr string)) error {
 }
 
 func (s *ingestSpec) run(ctx context.Context, log *zap.Logger) error {
+	debug.SetMemoryLimit(s.Config.Limits.HeapLimit()) // as auditrail ingest does
 	if s.Profile != "" {
 		f, err := os.Create(s.Profile)
 		if err != nil {
