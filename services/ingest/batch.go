@@ -93,7 +93,7 @@ func (m *months) count() int { return len(m.seen) }
 // that every replay of the record gives it the same.
 func eventID(e *audit.Event, at position) (uuid.UUID, error) {
 	if e.ID != "" {
-		return uuid.Parse(e.ID)
+		return parseID(e.ID)
 	}
 	return uuid.NewSHA1(at.topicID, fmt.Appendf(nil, "%d/%d", at.partition, at.offset)), nil
 }
