@@ -80,6 +80,14 @@ bench: ## ratios against yardsticks measured in the same run
 bench-backpressure: deps ## memory of ingest while ClickHouse is away, 10 minutes (flags: ARGS="--for 3m")
 	go run ./services/bench/backpressure $(ARGS)
 
+.PHONY: bench-ingest
+bench-ingest: ## ingest against the limit, from Kafka to rows, on 1 and on 20 topics (flags: ARGS="--engine")
+	go run ./services/bench/pipeline ingest $(ARGS)
+
+.PHONY: bench-freshness
+bench-freshness: deps ## time from emitted to searchable, with the real engine
+	go run ./services/bench/pipeline freshness $(ARGS)
+
 .PHONY: check
 check: fmt-check lint tidy-check image-check test race ## all that CI checks
 

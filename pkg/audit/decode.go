@@ -39,9 +39,13 @@ func decode(p []byte, e *Event) *DecodeError {
 	var (
 		seen  uint32 // known fields, by fieldID
 		extra extraFields
+		next  fieldID // the one that comes next when all are there, in their order
 	)
 	for {
-		f, at := knownMember(p, i)
+		f, at := expectedMember(p, i, next)
+		if f < 0 {
+			f, at = knownMember(p, i)
+		}
 		if f < 0 {
 			// Not as most writers put it: look at it with care.
 			m, err := scanMember(p, i)
@@ -59,6 +63,7 @@ func decode(p []byte, e *Event) *DecodeError {
 				return duplicate(i, fieldNames[f])
 			}
 			seen |= 1 << f
+			next = f + 1
 			var err *DecodeError
 			if i, err = decodeField(p, at, e, f); err != nil {
 				err.Field = fieldNames[f]
@@ -78,6 +83,19 @@ func decode(p []byte, e *Event) *DecodeError {
 		e.Extra = extra.object()
 		return trailing(p, i+1)
 	}
+}
+
+// expectedMember is knownMember for one field: events mostly hold their fields
+// in the order of the struct, as AppendJSON writes them.
+func expectedMember(p []byte, i int, f fieldID) (_ fieldID, at int) {
+	if f >= fieldCount || !hasWord(p, i, fieldStarts[f]) {
+		return fieldUnknown, 0
+	}
+	at = i + len(fieldStarts[f])
+	if at < len(p) && p[at] <= ' ' {
+		at = space(p, at)
+	}
+	return f, at
 }
 
 // knownMember reads the name of a known field at p[i] and its colon, when

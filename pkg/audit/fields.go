@@ -40,6 +40,14 @@ var fieldNames = [fieldCount]string{
 	"origin", "changes", "requestId",
 }
 
+// fieldStarts are the names in quotes, each with its colon.
+var fieldStarts = func() (starts [fieldCount]string) {
+	for f, name := range fieldNames {
+		starts[f] = `"` + name + `":`
+	}
+	return starts
+}()
+
 // fieldOf finds a known field by its name on the wire.
 func fieldOf(name string) fieldID {
 	switch name {

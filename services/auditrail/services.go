@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"math"
 	"net/http"
 	"os"
 	"runtime/debug"
@@ -70,11 +69,11 @@ type ingestCmd struct {
 	HTTPAddr string `name:"http-addr" help:"Address of /healthz, /readyz and /metrics." default:"127.0.0.1:8081"`
 }
 
-// Run ingests until a signal.
+// Run ingests until a signal. Near its limit of memory the garbage collector
+// works harder; GOMEMLIMIT overrides the limit.
 func (c *ingestCmd) Run(ctx context.Context, log *zap.Logger) error {
-	// GOMEMLIMIT, where it is set, knows better.
-	if debug.SetMemoryLimit(-1) == math.MaxInt64 {
-		debug.SetMemoryLimit(c.Limits.SoftMemory())
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(c.Limits.HeapLimit())
 	}
 	o := ops.New(log)
 	mux := http.NewServeMux()

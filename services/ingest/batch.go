@@ -100,7 +100,7 @@ func (m *months) count() int { return len(m.seen) }
 // back from the dead letters counts as at the position where it stood first.
 func eventID(e *audit.Event, at position, headers []kgo.RecordHeader) (uuid.UUID, error) {
 	if e.ID != "" {
-		return uuid.Parse(e.ID)
+		return parseID(e.ID)
 	}
 	for _, h := range headers {
 		if h.Key != audit.HeaderRedriven {

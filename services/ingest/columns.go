@@ -27,6 +27,8 @@ type columns struct {
 	offset                                                                   proto.ColInt64
 	retention                                                                proto.ColUInt16
 
+	roomUntil int // no dictionary is full before there are so many rows
+
 	block proto.Input // the columns under their names, made once
 }
 
@@ -135,6 +137,9 @@ func address(s string) proto.IPv6 {
 	if s == "" {
 		return proto.IPv6{}
 	}
+	if a, ok := ipv4(s); ok {
+		return a
+	}
 	a, err := netip.ParseAddr(s)
 	if err != nil {
 		return proto.IPv6{}
@@ -142,17 +147,79 @@ func address(s string) proto.IPv6 {
 	return a.As16()
 }
 
+// ipv4 reads an address with dots, mapped into IPv6. Such ones are nearly all,
+// and this takes a third of the time of a parser that must find faults.
+func ipv4(s string) (a proto.IPv6, ok bool) {
+	a[10], a[11] = 0xff, 0xff
+	at := 12
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '.' && at < 15:
+			at++
+		case c-'0' <= 9:
+			a[at] = a[at]*10 + c - '0'
+		default:
+			return a, false
+		}
+	}
+	return a, at == 15
+}
+
+// parseID reads a UUID of 8-4-4-4-12 digits, and leaves all else to uuid.Parse,
+// which takes three times as long.
+func parseID(s string) (id uuid.UUID, err error) {
+	if len(s) != 36 {
+		return uuid.Parse(s)
+	}
+	var bad int8
+	at := 0
+	for i := range id {
+		if i == 4 || i == 6 || i == 8 || i == 10 {
+			if s[at] != '-' {
+				bad = -1
+			}
+			at++
+		}
+		high, low := hexDigit[s[at]], hexDigit[s[at+1]]
+		bad |= high | low
+		id[i] = byte(high<<4 | low)
+		at += 2
+	}
+	if bad < 0 {
+		return uuid.Parse(s)
+	}
+	return id, nil
+}
+
+// hexDigit holds the value of each hexadecimal digit and -1 for other bytes.
+var hexDigit = func() (t [256]int8) {
+	for i := range t {
+		t[i] = -1
+	}
+	for i := range int8(10) {
+		t['0'+i] = i
+	}
+	for i := range int8(6) {
+		t['a'+i], t['A'+i] = 10+i, 10+i
+	}
+	return t
+}()
+
 // rows in the block.
 func (c *columns) rows() int { return c.appID.Rows() }
 
-// full says that a dictionary has no room for another row's value.
+// full says that a dictionary has no room for another row's value. A row adds
+// one value at the most, so that the dictionaries need not be asked each time.
 func (c *columns) full() bool {
-	for _, d := range c.dictionaries() {
-		if d.full() {
-			return true
-		}
+	if c.rows() < c.roomUntil {
+		return false
 	}
-	return false
+	most := 0
+	for _, d := range c.dictionaries() {
+		most = max(most, len(d.keys))
+	}
+	c.roomUntil = c.rows() + maxKeys - most
+	return most >= maxKeys
 }
 
 func (c *columns) dictionaries() [12]*dictionary {
@@ -172,6 +239,7 @@ const spareBytes = 1 << 20
 
 func (c *columns) reset() {
 	rows := c.rows()
+	c.roomUntil = 0
 	for _, d := range c.dictionaries() {
 		d.reset(rows)
 	}
@@ -233,8 +301,6 @@ func (d *dictionary) append(s string) {
 
 // at is the value of a row.
 func (d *dictionary) at(row int) string { return d.keys[d.rows[row]] }
-
-func (d *dictionary) full() bool { return len(d.keys) >= maxKeys }
 
 // reset forgets the rows, and the keys too when most of them were dead weight
 // in a block of that many rows: every block carries the whole dictionary.

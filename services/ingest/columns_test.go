@@ -2,6 +2,8 @@ package ingest
 
 import (
 	"fmt"
+	"net/netip"
+	"strconv"
 	"testing"
 	"time"
 
@@ -152,5 +154,50 @@ func TestInsertNamesEveryFieldAndThePosition(t *testing.T) {
 	}
 	if diff := cmp.Diff(got, want); diff != "" {
 		t.Errorf("-got +want:\n%s", diff)
+	}
+}
+
+func TestParseIDIsThatOfUUID(t *testing.T) {
+	id := "5d0d1f4a-6a55-4e0c-9f53-0C6A3C1F7A01"
+	if got, err := parseID(id); err != nil || got != uuid.MustParse(id) {
+		t.Errorf("%s became %s, %v", id, got, err)
+	}
+	for i := range id {
+		for _, c := range "-g \xff" {
+			wrong := id[:i] + string(c) + id[i+1:]
+			got, err := parseID(wrong)
+			want, wantErr := uuid.Parse(wrong)
+			if (err == nil) != (wantErr == nil) || got != want {
+				t.Errorf("%q: got %s and %v, want %s and %v", wrong, got, err, want, wantErr)
+			}
+		}
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	for _, s := range []string{"0.0.0.0", "1.2.3.4", "10.20.30.255", "191.160.45.90", "::", "::1", "2001:db8::1.2.3.4", "::ffff:1.2.3.4"} {
+		if got, want := address(s), netip.MustParseAddr(s).As16(); got != want {
+			t.Errorf("%s: got %v, want %v", s, got, want)
+		}
+	}
+	if got := address(""); got != (proto.IPv6{}) {
+		t.Errorf("no address became %v", got)
+	}
+}
+
+func TestADictionaryIsFullWithItsLastKey(t *testing.T) {
+	c := newColumns()
+	for round := range 2 {
+		rows := 0
+		for ; !c.full(); rows++ {
+			if rows > maxKeys {
+				t.Fatal("never full")
+			}
+			c.add(&audit.Event{RequestID: "r", UserRole: strconv.Itoa(rows / 2), BusinessUnit: strconv.Itoa(rows)}, uuid.Nil, position{}, 1)
+		}
+		if rows != maxKeys {
+			t.Errorf("round %d: full after %d rows, want %d", round, rows, maxKeys)
+		}
+		c.reset()
 	}
 }

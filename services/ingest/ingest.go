@@ -47,7 +47,7 @@ type Config struct {
 // Limits trade memory, freshness and the number of parts against each other.
 type Limits struct {
 	BatchRows        int            `help:"Records in a batch, at most." default:"100000"`
-	BatchBytes       bytesize.Bytes `help:"Bytes of records in a batch, at most." default:"64MiB"`
+	BatchBytes       bytesize.Bytes `help:"Bytes of records in a batch, at most." default:"8MiB"`
 	FlushAge         time.Duration  `help:"Age at which a batch is inserted even if it is small." default:"250ms"`
 	InsertsPerSecond float64        `help:"Inserts a second, all partitions together. When more are due, small batches wait and grow." default:"40"`
 	Memory           bytesize.Bytes `name:"ingest-memory" help:"Bytes of records held at a time, from fetch to insert." default:"128MiB"`
@@ -55,11 +55,11 @@ type Limits struct {
 	LookUpFirst      int            `help:"Records of a partition that are all compared with the table when a process takes it over, because it has not seen what came before. Later ones are when their id was seen lately, or when a header says that they are sent again." default:"5000"`
 }
 
-// SoftMemory is what a process that only ingests may use of memory before the
-// garbage collector has to work harder, in bytes: the records held, half of
-// them again as columns, and 96 MiB for fetches under way and the rest.
-// Without it a catch-up at full speed takes two thirds more.
-func (l Limits) SoftMemory() int64 { return int64(l.Memory)*3/2 + 96<<20 }
+// HeapLimit is what the Go heap of a process should stay below that does nothing
+// but ingest, in bytes: the records held, half of them again as columns, and
+// 96 MiB for fetches under way and the rest. For debug.SetMemoryLimit; without
+// it a catch-up at full speed takes two thirds more.
+func (l Limits) HeapLimit() int64 { return int64(l.Memory)*3/2 + 96<<20 }
 
 // Validate names the first wrong value.
 func (c Config) Validate() error {
@@ -115,8 +115,8 @@ const (
 	pollRecords = 20_000
 	// fetchBytes and fetchPartitionBytes bound what the client buffers ahead
 	// of the budget.
-	fetchBytes          = 16 << 20
-	fetchPartitionBytes = 2 << 20
+	fetchBytes          = 4 << 20
+	fetchPartitionBytes = 1 << 20
 	// repeatEvery is how often a failure that goes on is logged; it is counted
 	// every time.
 	repeatEvery = 10 * time.Second
@@ -217,7 +217,7 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 		// has is a loss to shout about, never a silent jump.
 		kgo.ConsumeResetOffset(kgo.NoResetOffset().AtStart()),
 		kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(fetchPartitionBytes), kgo.MaxConcurrentFetches(2),
-		kgo.MaxDecompressBatchBytes(int(decompressBytes)),
+		kgo.MaxDecompressBatchBytes(int(decompressBytes)), kgo.WithPools(new(fetchPool)),
 		kgo.AdjustFetchOffsetsFn(in.adjust),
 		kgo.OnPartitionsAssigned(in.assigned), kgo.OnPartitionsRevoked(in.revoked), kgo.OnPartitionsLost(in.lostPartitions),
 		// Dead letters may be written twice; a stop must not wait for Kafka.

@@ -252,14 +252,14 @@ func (l *lane) decode(b *batch) {
 			b.dead = append(b.dead, deadLetter{record: r, reason: reason(err), err: err})
 			continue
 		}
-		if l.recovery.has(r.Offset) {
-			continue
+		if !l.recovery.has(r.Offset) {
+			if len(r.Headers) > 0 && sentAgain(r.Headers) {
+				b.doubted = append(b.doubted, b.rows.rows())
+			}
+			b.months.add(e.CreatedDate)
+			b.rows.add(&e, id, at, l.in.cfg.RetentionDays)
 		}
-		if len(r.Headers) > 0 && sentAgain(r.Headers) {
-			b.doubted = append(b.doubted, b.rows.rows())
-		}
-		b.months.add(e.CreatedDate)
-		b.rows.add(&e, id, at, l.in.cfg.RetentionDays)
+		r.Recycle() // e points into it, and the batch does not
 	}
 }
 

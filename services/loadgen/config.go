@@ -19,6 +19,7 @@ type Config struct {
 	Users   int          `help:"Users over all customers, roughly." default:"5000"`
 	Days    int          `help:"Days before --end to spread the events over; needs --count. 0: every event happens as it is sent." default:"0"`
 	End     int64        `help:"End of the days, in epoch milliseconds. 0: now, and every event gets a new id. Only with an end do the same flags give the same events, ids included." default:"0"`
+	Module  string       `help:"Code of the one module to emit as. Empty: all 20 that the events are made up for." default:""`
 	Full    bool         `help:"Also fill in endpoint type, business unit, changes and request id."`
 }
 

@@ -143,6 +143,9 @@ func (s *sender) send(ctx context.Context) error {
 	var e audit.Event
 	s.gen.Next(&e)
 	s.made++
+	if s.cfg.Module != "" {
+		e.ModuleCode = s.cfg.Module
+	}
 	if s.cfg.End == 0 {
 		e.ID = "" // the SDK gives it a new one: these events are new in every run
 		if s.cfg.Days == 0 {

@@ -111,6 +111,25 @@ func TestRunDeliversEveryEvent(t *testing.T) {
 	}
 }
 
+func TestRunAsOneModule(t *testing.T) {
+	cluster := brokers(t, "VM")
+	err := Run(t.Context(), Config{
+		Kafka: kafka.Config{Addr: cluster.ListenAddrs()}, Count: 100, Seed: 1, Tenants: 20, Users: 100, Module: "VM",
+	}, Deps{Log: zaptest.NewLogger(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range consume(t, cluster, 100) {
+		var e audit.Event
+		if err := audit.Decode(r.Value, &e); err != nil {
+			t.Fatal(err)
+		}
+		if e.ModuleCode != "VM" {
+			t.Errorf("module %s", e.ModuleCode)
+		}
+	}
+}
+
 func TestRunUntilStopped(t *testing.T) {
 	cluster := brokers(t, workload.Modules()...)
 	ctx, stop := context.WithCancel(t.Context())

@@ -94,16 +94,16 @@ func Process(b *testing.B, events int, pass func()) {
 	pass()
 	runtime.GC() // what came before is not this benchmark's to clean up
 	passes := 0
-	start := processCPU()
+	start := ProcessCPU()
 	for b.Loop() {
 		pass()
 		passes++
 	}
-	report(b, processCPU()-start, passes*events, CPU)
+	report(b, ProcessCPU()-start, passes*events, CPU)
 }
 
-// processCPU is the CPU time of the process so far.
-func processCPU() time.Duration {
+// ProcessCPU is the CPU time of the process so far.
+func ProcessCPU() time.Duration {
 	var r syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
 		panic(err) // only a wrong argument makes it fail

@@ -1,0 +1,42 @@
+// Pipeline measures ingest as a process: from records in Kafka to rows that
+// were stored.
+//
+//	go run ./services/bench/pipeline ingest           speed against the limit
+//	go run ./services/bench/pipeline ingest --engine  the same into the real engine
+//	go run ./services/bench/pipeline freshness        emitted to searchable
+//
+// Broker, engine, ingest, the limit and the load generator are processes of
+// their own, copies of this one, so that each one's CPU time and memory can be
+// told apart. Records are the base workload of services/internal/workload in
+// LZ4 batches, keyed by customer as the SDK does.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+
+	"github.com/alecthomas/kong"
+)
+
+type cli struct {
+	Ingest    ingestCmd    `cmd:"" help:"CPU an event, rate and memory of ingest, against the limit: a consumer that promises nothing. Rows go to a server that throws them away."`
+	Freshness freshnessCmd `cmd:"" help:"Time from an event's emission until a search finds it, with the real engine."`
+}
+
+func main() {
+	if isChild() {
+		os.Exit(childMain())
+	}
+	var c cli
+	app := kong.Parse(&c, kong.Name("pipeline"), kong.Description("Measures ingest from Kafka to stored rows. Read ratios, on an idle machine with at least two cores."))
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	app.BindTo(ctx, (*context.Context)(nil))
+	err := app.Run()
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "pipeline:", err)
+		os.Exit(1)
+	}
+}
