@@ -45,7 +45,7 @@ type Limits struct {
 	BatchBytes       bytesize.Bytes `help:"Bytes of records in a batch, at most." default:"8MiB"`
 	FlushAge         time.Duration  `help:"Age at which a batch is inserted even if it is small." default:"250ms"`
 	InsertsPerSecond float64        `help:"Inserts a second, all partitions together. When more are due, small batches wait and grow." default:"40"`
-	Memory           bytesize.Bytes `name:"ingest-memory" help:"Bytes of records held at a time, from fetch to insert." default:"128MiB"`
+	Memory           bytesize.Bytes `name:"ingest-memory" help:"Bytes of records held at a time, from fetch to insert." default:"96MiB"`
 	Connections      int            `name:"insert-connections" help:"Inserts under way at a time." default:"4"`
 }
 
@@ -53,7 +53,7 @@ type Limits struct {
 // but ingest, in bytes: beside the records there are the columns made of them,
 // what is being sent, and what the garbage collector has not found yet. For
 // debug.SetMemoryLimit.
-func (l Limits) HeapLimit() int64 { return 2*int64(l.Memory) + 96<<20 }
+func (l Limits) HeapLimit() int64 { return 2*int64(l.Memory) + 160<<20 }
 
 // Validate names the first wrong value.
 func (c Config) Validate() error {
@@ -96,6 +96,9 @@ const (
 	// of the budget.
 	fetchBytes          = 4 << 20
 	fetchPartitionBytes = 1 << 20
+	// fetchWait is how long a broker may hold a fetch that finds nothing. A
+	// partition that is resumed meanwhile waits for its end.
+	fetchWait = 100 * time.Millisecond
 	// repeatEvery is how often a failure that goes on is logged; it is counted
 	// every time.
 	repeatEvery = 10 * time.Second
@@ -185,6 +188,7 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 		// has is a loss to shout about, never a silent jump.
 		kgo.ConsumeResetOffset(kgo.NoResetOffset().AtStart()),
 		kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(fetchPartitionBytes), kgo.MaxConcurrentFetches(2),
+		kgo.FetchMaxWait(fetchWait),
 		kgo.MaxDecompressBatchBytes(decompressBytes), kgo.WithPools(new(fetchPool)),
 		kgo.AdjustFetchOffsetsFn(in.adjust),
 		kgo.OnPartitionsAssigned(in.assigned), kgo.OnPartitionsRevoked(in.revoked), kgo.OnPartitionsLost(in.lostPartitions),
