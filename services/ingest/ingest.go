@@ -126,6 +126,7 @@ type ingest struct {
 	inserts  *rate.Limiter
 	metrics  *metrics
 	health   *health
+	spare    sync.Pool               // of *batch: those that no lane uses, empty
 	ready    chan struct{}           // closed once all of this is filled in: the client's callbacks come early
 	running  context.Context         // ends when the service begins to stop
 	fail     context.CancelCauseFunc // ends running with an error
@@ -256,6 +257,7 @@ func newIngest(cfg Config, deps Deps, conn driver.Conn) *ingest {
 		inserts:  rate.NewLimiter(rate.Limit(cfg.Limits.InsertsPerSecond), max(1, int(cfg.Limits.InsertsPerSecond))),
 		metrics:  newMetrics(deps.Ops.Registry, b),
 		health:   newHealth(),
+		spare:    sync.Pool{New: func() any { return newBatch() }},
 		ready:    make(chan struct{}),
 		lanes:    map[partitionID]*lane{},
 		paused:   map[partitionID]bool{},
