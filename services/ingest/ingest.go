@@ -50,16 +50,16 @@ type Limits struct {
 	BatchBytes       bytesize.Bytes `help:"Bytes of records in a batch, at most." default:"8MiB"`
 	FlushAge         time.Duration  `help:"Age at which a batch is inserted even if it is small." default:"250ms"`
 	InsertsPerSecond float64        `help:"Inserts a second, all partitions together. When more are due, small batches wait and grow." default:"40"`
-	Memory           bytesize.Bytes `name:"ingest-memory" help:"Bytes of records held at a time, from fetch to insert." default:"128MiB"`
+	Memory           bytesize.Bytes `name:"ingest-memory" help:"Bytes of records held at a time, from fetch to insert." default:"96MiB"`
 	Connections      int            `name:"insert-connections" help:"Inserts under way at a time." default:"4"`
 	LookUpFirst      int            `help:"Records of a partition that are all compared with the table when a process takes it over, because it has not seen what came before. Later ones are when their id was seen lately, or when a header says that they are sent again." default:"5000"`
 }
 
 // HeapLimit is what the Go heap of a process should stay below that does nothing
-// but ingest, in bytes: the records held, half of them again as columns, and
-// 96 MiB for fetches under way and the rest. For debug.SetMemoryLimit; without
-// it a catch-up at full speed takes two thirds more.
-func (l Limits) HeapLimit() int64 { return int64(l.Memory)*3/2 + 96<<20 }
+// but ingest, in bytes: beside the records there are the columns made of them,
+// what is being sent, and what the garbage collector has not found yet. For
+// debug.SetMemoryLimit.
+func (l Limits) HeapLimit() int64 { return 2*int64(l.Memory) + 160<<20 }
 
 // Validate names the first wrong value.
 func (c Config) Validate() error {
@@ -117,6 +117,9 @@ const (
 	// of the budget.
 	fetchBytes          = 4 << 20
 	fetchPartitionBytes = 1 << 20
+	// fetchWait is how long a broker may hold a fetch that finds nothing. A
+	// partition that is resumed meanwhile waits for its end.
+	fetchWait = 100 * time.Millisecond
 	// repeatEvery is how often a failure that goes on is logged; it is counted
 	// every time.
 	repeatEvery = 10 * time.Second
@@ -147,6 +150,7 @@ type ingest struct {
 	metrics  *metrics
 	health   *health
 	recent   *recent
+	spare    sync.Pool               // of *batch: those that no lane uses, empty
 	ready    chan struct{}           // closed once all of this is filled in: the client's callbacks come early
 	running  context.Context         // ends when the service begins to stop
 	fail     context.CancelCauseFunc // ends running with an error
@@ -217,6 +221,7 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 		// has is a loss to shout about, never a silent jump.
 		kgo.ConsumeResetOffset(kgo.NoResetOffset().AtStart()),
 		kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(fetchPartitionBytes), kgo.MaxConcurrentFetches(2),
+		kgo.FetchMaxWait(fetchWait),
 		kgo.MaxDecompressBatchBytes(int(decompressBytes)), kgo.WithPools(new(fetchPool)),
 		kgo.AdjustFetchOffsetsFn(in.adjust),
 		kgo.OnPartitionsAssigned(in.assigned), kgo.OnPartitionsRevoked(in.revoked), kgo.OnPartitionsLost(in.lostPartitions),
@@ -288,6 +293,7 @@ func newIngest(cfg Config, deps Deps, conn driver.Conn) *ingest {
 		metrics:  newMetrics(deps.Ops.Registry, b),
 		health:   newHealth(),
 		recent:   newRecent(),
+		spare:    sync.Pool{New: func() any { return newBatch() }},
 		ready:    make(chan struct{}),
 		lanes:    map[partitionID]*lane{},
 		stood:    map[partitionID]*ages{},

@@ -33,7 +33,6 @@ type lane struct {
 	ages   *ages         // how old what it holds is
 	held   atomic.Int64  // bytes of the memory budget that the lane holds
 	full   chan *batch   // accumulator -> writer
-	spare  chan *batch   // writer -> accumulator
 	closed chan struct{} // closed: take no more, write what is at hand, end
 	ended  chan struct{} // closed by run when the lane is over
 	cancel context.CancelFunc
@@ -44,25 +43,17 @@ type lane struct {
 	high   atomic.Int64 // end of the partition as of the last fetch
 }
 
-// batchesPerLane is two: one fills while the other is written.
-const batchesPerLane = 2
-
 func newLane(in *ingest, at partitionID, topicID uuid.UUID, module string, owner ownership) *lane {
-	l := &lane{
+	return &lane{
 		in: in, at: at, topicID: topicID, module: module, owner: owner,
 		log:    in.log.With(zap.String("topic", at.topic), zap.Int32("partition", at.partition)),
 		queue:  newQueue(),
 		ages:   &ages{},
 		full:   make(chan *batch),
-		spare:  make(chan *batch, batchesPerLane),
 		closed: make(chan struct{}),
 		ended:  make(chan struct{}),
 		unseen: in.cfg.Limits.LookUpFirst,
 	}
-	for range batchesPerLane {
-		l.spare <- newBatch()
-	}
-	return l
 }
 
 // begin sets what the lane recovers first.
@@ -147,7 +138,7 @@ func (l *lane) accumulate(ctx context.Context) {
 			return // cut off; the range stays pending
 		}
 	}
-	cur := <-l.spare
+	cur := l.in.spare.Get().(*batch) // a second one is the writer's
 	flush := time.NewTimer(0)
 	<-flush.C
 	reserved, due := false, false
@@ -184,11 +175,7 @@ func (l *lane) accumulate(ctx context.Context) {
 		case out <- cur:
 			flush.Stop()
 			reserved, due = false, false
-			select {
-			case cur = <-l.spare:
-			case <-ctx.Done():
-				return
-			}
+			cur = l.in.spare.Get().(*batch)
 		case <-ready:
 			was := cur.empty()
 			l.decode(cur)
@@ -364,7 +351,7 @@ func (l *lane) store(ctx context.Context, b *batch) error {
 	l.release(b.held)
 	l.in.resume(l)
 	b.reset()
-	l.spare <- b
+	l.in.spare.Put(b)
 	return nil
 }
 

@@ -46,7 +46,7 @@ func newDiscard(ctx context.Context) (*discard, error) {
 			}
 			d.conns.Go(func() {
 				defer nc.Close() //nolint:errcheck // the client is gone or broken
-				if err := newDiscardConn(d, nc).serve(); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+				if err := newDiscardConn(d, nc).serve(); !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
 					d.fail(err)
 				}
 			})
@@ -118,6 +118,7 @@ func newDiscardConn(d *discard, nc net.Conn) *discardConn {
 	return &discardConn{server: d, nc: nc, in: proto.NewReader(nc), packer: compress.NewWriter(compress.LevelZero, compress.LZ4)}
 }
 
+// serve answers until the connection ends or breaks, and returns why.
 func (c *discardConn) serve() error {
 	if err := c.hello(); err != nil {
 		return err

@@ -163,7 +163,7 @@ func (s scene) play(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	measured, err := s.measure(ctx, c, p, conn)
-	if err := errors.Join(err, p.stop()); err != nil {
+	if err := errors.Join(err, p.stop(ctx)); err != nil {
 		return err
 	}
 	return measured.print(out, s, p)

@@ -207,10 +207,10 @@ func (p *probes) pass(ctx context.Context, d time.Duration) error {
 }
 
 // stop ends the emission and waits until every probe is found.
-func (p *probes) stop() error {
+func (p *probes) stop(ctx context.Context) error {
 	p.cancel()
 	p.looks.Wait()
-	closing, cancel := context.WithTimeout(context.Background(), probeTimeout)
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)
 	defer cancel()
 	err := p.emitter.Close(closing)
 	select {
