@@ -74,6 +74,9 @@ func (t target) settings() []ch.Setting {
 		// token is checked a block.
 		{Key: "max_insert_block_size", Value: "1048576", Important: true},
 		{Key: "max_insert_threads", Value: "1", Important: true},
+		// Merges build the indexes: searches read new parts, which are small,
+		// without them. It saves the engine a third of an insert.
+		{Key: "materialize_skip_indexes_on_insert", Value: "0"},
 	}
 }
 
