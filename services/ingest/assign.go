@@ -33,6 +33,7 @@ func (in *ingest) dispatch(p kgo.FetchTopicPartition) {
 	if l == nil {
 		return
 	}
+	delete(in.resumed, at)
 	l.high.Store(p.HighWatermark)
 	held := l.push(p.Records)
 	in.metrics.lagOf(l)
@@ -60,6 +61,7 @@ func (in *ingest) resume(l *lane) {
 	defer in.mu.Unlock()
 	if in.lanes[l.at] == l && in.paused[l.at] && l.held.Load() < in.laneShare()/2 {
 		delete(in.paused, l.at)
+		in.resumed[l.at] = time.Now()
 		in.client.ResumeFetchPartitions(map[string][]int32{l.at.topic: {l.at.partition}})
 	}
 }
@@ -209,10 +211,14 @@ func originOf(committed kadm.OffsetResponses, at partitionID, topicID uuid.UUID)
 	return o, nil
 }
 
-// searchStarts finds where partitions without a usable commit begin: after the
+// searchStarts finds where partitions without a usable commit begin: near the
 // last record that the table holds of them, else at the beginning. Groups lose
 // their offsets when they are idle for long, or get another name; without this
 // everything Kafka still has would be stored again.
+//
+// The last insert may have landed for some months only, so the records that a
+// batch before the last stored one may span are made again: those that the
+// table has are left out.
 func (in *ingest) searchStarts(ctx context.Context, origins map[partitionID]origin) error {
 	for at, o := range origins {
 		if !o.searched {
@@ -221,8 +227,11 @@ func (in *ingest) searchStarts(ctx context.Context, origins map[partitionID]orig
 			in.mu.Unlock()
 			continue
 		}
-		last := int64(-1)
-		err := in.retry(ctx, "assignment", at.String(), func(ctx context.Context) error {
+		var last, earliest int64
+		err := in.retry(ctx, "assignment", at.String(), func(ctx context.Context) (err error) {
+			if earliest, err = in.earliest(ctx, at); err != nil {
+				return err
+			}
 			return in.store.QueryRow(ctx, `SELECT if(count() = 0, -1, max(kafka_offset)) FROM audit_events
 				WHERE kafka_partition = {partition:UInt32} AND topic_id = {topic:UUID}`,
 				clickhouse.Named("partition", strconv.Itoa(int(at.partition))), clickhouse.Named("topic", o.topicID.String())).Scan(&last)
@@ -230,14 +239,33 @@ func (in *ingest) searchStarts(ctx context.Context, origins map[partitionID]orig
 		if err != nil {
 			return err
 		}
+		start := last + 1
+		if first := max(earliest, start-int64(in.cfg.Limits.BatchRows)); first <= last {
+			start = first
+			o.recovery = &recovery{want: pendingRange{first: first, last: last}, unnamed: true}
+			origins[at] = o
+		}
 		if last >= 0 {
 			in.log.Warn("the group has no offset; going on after the last record that is stored", zap.String("topic", at.topic), zap.Int32("partition", at.partition), zap.Int64("offset", last+1))
 		}
 		in.mu.Lock()
-		in.starts[at] = last + 1
+		in.starts[at] = start
 		in.mu.Unlock()
 	}
 	return nil
+}
+
+// earliest is the first offset that Kafka has of a partition.
+func (in *ingest) earliest(ctx context.Context, at partitionID) (int64, error) {
+	offsets, err := in.admin.ListStartOffsets(ctx, at.topic)
+	if err != nil {
+		return 0, fmt.Errorf("first offset of %s: %w", at, err)
+	}
+	o, ok := offsets.Lookup(at.topic, at.partition)
+	if !ok {
+		return 0, fmt.Errorf("first offset of %s: the broker does not say", at)
+	}
+	return o.Offset, o.Err
 }
 
 // adjust is called with the committed offsets before fetching begins.
@@ -281,6 +309,7 @@ func (in *ingest) end(parts map[string][]int32, timeout time.Duration) {
 			delete(in.lanes, at)
 			delete(in.stood, at)
 			delete(in.starts, at)
+			delete(in.resumed, at)
 			if in.paused[at] { // the client remembers pauses across assignments
 				delete(in.paused, at)
 				in.client.ResumeFetchPartitions(map[string][]int32{t: {p}})

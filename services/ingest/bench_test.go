@@ -48,7 +48,7 @@ func benchmarkOurs(b *testing.B, next source) {
 			}
 			current.take(at.offset, 0, 0)
 			current.months.add(e.CreatedDate)
-			current.rows.add(e, id, at, 400)
+			current.rows.add(e, id, at)
 		}
 		encode(b, &buf, current.rows.block)
 	})

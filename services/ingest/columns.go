@@ -71,7 +71,7 @@ func newColumns() *columns {
 }
 
 // add appends one valid event. Nothing of e is kept: strings are copied.
-func (c *columns) add(e *audit.Event, id uuid.UUID, at position, retentionDays uint16) {
+func (c *columns) add(e *audit.Event, id uuid.UUID, at position) {
 	c.id.Append(id)
 	c.appID.Append(e.AuditEnabledAppID)
 	c.applicationName.append(e.ApplicationName)
@@ -100,7 +100,7 @@ func (c *columns) add(e *audit.Event, id uuid.UUID, at position, retentionDays u
 	c.partition.Append(uint32(at.partition))
 	c.offset.Append(at.offset)
 	c.appended.AppendRaw(proto.DateTime64(at.appended))
-	c.retention.Append(retentionDays)
+	c.retention.Append(0) // see retain
 }
 
 // only copies the rows that keep says yes to.

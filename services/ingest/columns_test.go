@@ -193,7 +193,7 @@ func TestADictionaryIsFullWithItsLastKey(t *testing.T) {
 			if rows > maxKeys {
 				t.Fatal("never full")
 			}
-			c.add(&audit.Event{RequestID: "r", UserRole: strconv.Itoa(rows / 2), BusinessUnit: strconv.Itoa(rows)}, uuid.Nil, position{}, 1)
+			c.add(&audit.Event{RequestID: "r", UserRole: strconv.Itoa(rows / 2), BusinessUnit: strconv.Itoa(rows)}, uuid.Nil, position{})
 		}
 		if rows != maxKeys {
 			t.Errorf("round %d: full after %d rows, want %d", round, rows, maxKeys)

@@ -24,8 +24,8 @@ const maxDeadValue = deadLetterBytes / 2
 // deadLetter is a record that breaks a rule of the contract, or that cannot be
 // stored.
 type deadLetter struct {
-	record *kgo.Record
-	reason string // one of the audit.Rule constants, or of those below
+	record *kgo.Record // nil: written already
+	reason string      // one of the audit.Rule constants, or of those below
 	err    error
 }
 
@@ -104,12 +104,14 @@ const maxDeadHeaders = 64 << 10
 // called before the offset moves past them: if we die between the two, they are
 // written again and folded by their key.
 func (l *lane) bury(ctx context.Context, dead []deadLetter) error {
-	if len(dead) == 0 {
-		return nil
+	messages := make([]*kgo.Record, 0, len(dead))
+	for _, d := range dead {
+		if d.record != nil {
+			messages = append(messages, d.message(l.topicID))
+		}
 	}
-	messages := make([]*kgo.Record, len(dead))
-	for i, d := range dead {
-		messages[i] = d.message(l.topicID)
+	if len(messages) == 0 {
+		return nil
 	}
 	return l.in.retry(ctx, "dead letters", l.at.String(), func(ctx context.Context) error {
 		if err := l.in.client.ProduceSync(ctx, messages...).FirstErr(); err != nil {

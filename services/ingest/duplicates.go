@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"math/bits"
 	"math/rand/v2"
 	"slices"
@@ -40,25 +41,31 @@ const (
 	lookupKeys = 5_000
 )
 
-// recent remembers which ids were seen lately: 32 bits of each, so that one
-// event in half a billion is looked up in vain. Safe for concurrent use.
+// recent remembers which ids were seen lately: 31 bits of each, so that about
+// one new id in a hundred million is looked up in vain. It also knows which
+// batches of this process were judged and are not stored yet. Safe for
+// concurrent use.
 type recent struct {
 	seed [2]uint64 // so that nobody can aim at a bucket
 
 	mu      sync.Mutex
-	buckets [][16]uint32 // each a cache line; guarded by mu
-	oldest  []uint8      // the place in a bucket to use next; guarded by mu
+	buckets [][16]uint32            // each a cache line; guarded by mu
+	oldest  []uint8                 // the place in a bucket to use next; guarded by mu
+	turn    int64                   // of the batch judged last; guarded by mu
+	pending map[int64]chan struct{} // closed when the batch with that turn is over; guarded by mu
 }
 
 func newRecent() *recent {
 	return &recent{
 		seed:    [2]uint64{rand.Uint64(), rand.Uint64()}, //nolint:gosec // unknown to producers is enough
 		buckets: make([][16]uint32, recentBuckets), oldest: make([]uint8, recentBuckets),
+		pending: map[int64]chan struct{}{},
 	}
 }
 
-// add remembers ids and returns the indexes of those that it knew.
-func (r *recent) add(ids []uuid.UUID) (known []int) {
+// add remembers the ids of a batch and returns the indexes of those that it
+// knew, and the batch's turn, which over ends.
+func (r *recent) add(ids []uuid.UUID) (known []int, turn int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i, id := range ids {
@@ -73,7 +80,40 @@ func (r *recent) add(ids []uuid.UUID) (known []int) {
 		bucket[r.oldest[at]%16] = print
 		r.oldest[at]++
 	}
-	return known
+	r.turn++
+	r.pending[r.turn] = make(chan struct{})
+	return known, r.turn
+}
+
+// over says that the batch with that turn is stored, or that its lane has ended.
+func (r *recent) over(turn int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if ended, ok := r.pending[turn]; ok {
+		close(ended)
+		delete(r.pending, turn)
+	}
+}
+
+// wait returns once every batch with an earlier turn is over. As each waits for
+// earlier ones only, none waits for itself.
+func (r *recent) wait(ctx context.Context, turn int64) error {
+	r.mu.Lock()
+	var earlier []chan struct{}
+	for other, ended := range r.pending {
+		if other < turn {
+			earlier = append(earlier, ended)
+		}
+	}
+	r.mu.Unlock()
+	for _, ended := range earlier {
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 // eventKey is what an event is known by.
@@ -89,6 +129,31 @@ func (c *columns) key(row int) eventKey {
 	return eventKey{customer: c.customerUUID.at(row), id: c.id[row]}
 }
 
+// suspicion says how far an event is looked for.
+type suspicion struct {
+	// anyTime: among the events of any time, not only among those of its own.
+	// A record that is sent again has its old time; a conflict may have another.
+	anyTime bool
+	// seen: this process has seen the id. If the table does not have it, another
+	// lane may be about to store it.
+	seen bool
+}
+
+// verdict says why a row is left out.
+type verdict int
+
+const (
+	duplicate verdict = iota // its event is stored
+	conflict                 // its key is, with other content
+	itself                   // it is, by a late insert of another attempt
+)
+
+// storedEvent is an event that the table, or the batch in hand, has.
+type storedEvent struct {
+	content digest
+	at      position // its appended time is not known
+}
+
 // judge finds the batch's duplicates. Afterwards its rows are those to be
 // stored, each with a key that no other record has had as far as we can tell.
 func (l *lane) judge(ctx context.Context, b *batch) error {
@@ -100,92 +165,119 @@ func (l *lane) judge(ctx context.Context, b *batch) error {
 	if err != nil {
 		return err
 	}
-	// In order, so that of two in this batch the first stays. Rows that nobody
-	// suspected take part when they share their id with one that was.
+	verdicts := judgeRows(b.rows, suspects, known)
+	var conflicts []int64
+	for row, v := range verdicts {
+		switch v {
+		case duplicate:
+			b.duplicates++
+		case conflict:
+			conflicts = append(conflicts, b.rows.offset[row])
+		case itself:
+		}
+	}
+	if len(verdicts) > 0 {
+		b.rows = b.rows.only(func(row int) bool { _, ok := verdicts[row]; return !ok })
+	}
+	slices.Sort(conflicts)
+	return l.condemn(ctx, b, conflicts, reasonConflict, errConflict)
+}
+
+// judgeRows compares rows with what is known, in order, so that of two in this
+// batch the first stays. Rows that nobody suspected take part when they share
+// their id with one that was.
+func judgeRows(rows *columns, suspects map[int]suspicion, known map[eventKey]storedEvent) map[int]verdict {
 	ids := map[uuid.UUID]struct{}{}
 	for row := range suspects {
-		ids[b.rows.id[row]] = struct{}{}
+		ids[rows.id[row]] = struct{}{}
 	}
-	drop := map[int]bool{} // true: other content
-	for row, id := range b.rows.id {
+	verdicts := map[int]verdict{}
+	for row, id := range rows.id {
 		if _, ok := ids[id]; !ok {
 			continue
 		}
-		key, content := b.rows.key(row), b.rows.digest(row)
-		if before, ok := known[key]; ok {
-			drop[row] = before != content
-			continue
-		}
-		known[key] = content
-	}
-	if len(drop) == 0 {
-		return nil
-	}
-	var conflicts []int64
-	for row, conflict := range drop {
-		if conflict {
-			conflicts = append(conflicts, b.rows.offset[row])
+		key, is := rows.key(row), storedEvent{content: rows.digest(row), at: rows.position(row)}
+		switch was, ok := known[key]; {
+		case !ok:
+			known[key] = is
+		case was.at == is.at:
+			verdicts[row] = itself
+		case was.content == is.content:
+			verdicts[row] = duplicate
+		default:
+			verdicts[row] = conflict
 		}
 	}
-	if err := l.condemn(ctx, b, conflicts, reasonConflict, errConflict); err != nil {
-		return err
-	}
-	b.duplicates = len(drop) - len(conflicts)
-	b.rows = b.rows.only(func(row int) bool { _, ok := drop[row]; return !ok })
-	return nil
+	return verdicts
 }
 
-// suspects are the rows to look up; true for those whose id this process has
-// seen, which are looked for at any time of creation, not at their own alone.
-func (l *lane) suspects(b *batch) map[int]bool {
-	rows := map[int]bool{}
-	if b.remade {
-		for row := range b.rows.id {
-			rows[row] = false
-		}
-	}
+// position of a row, without its appended time.
+func (c *columns) position(row int) position {
+	return position{topicID: c.topicID[row], partition: int32(c.partition[row]), offset: c.offset[row]} //nolint:gosec // it came from an int32
+}
+
+// suspects are the rows to look up. The batch takes its turn.
+func (l *lane) suspects(b *batch) map[int]suspicion {
+	rows := map[int]suspicion{}
 	first := min(l.unseen, len(b.rows.id))
 	l.unseen -= first
 	for row := range first {
-		rows[row] = false
+		rows[row] = suspicion{}
 	}
 	for _, row := range b.doubted {
-		rows[row] = false
+		rows[row] = suspicion{}
 	}
-	for _, row := range l.in.recent.add(b.rows.id) {
-		rows[row] = true
+	if b.remade {
+		for row := range b.rows.id {
+			rows[row] = suspicion{anyTime: true}
+		}
+	}
+	var known []int
+	known, b.turn = l.in.recent.add(b.rows.id)
+	for _, row := range known {
+		rows[row] = suspicion{anyTime: true, seen: true}
 	}
 	return rows
 }
 
-// lookup asks the table for events with the keys of the rows and returns the
-// digests of their contents. It may find a row itself, which a late insert of
-// another attempt has just stored: leaving it out is right then, too.
-func (l *lane) lookup(ctx context.Context, b *batch, rows map[int]bool) (map[eventKey]digest, error) {
-	known := map[eventKey]digest{}
-	order := make([]int, 0, len(rows))
-	for row := range rows {
-		order = append(order, row)
+// lookup asks the table for events with the keys of the rows.
+func (l *lane) lookup(ctx context.Context, b *batch, rows map[int]suspicion) (map[eventKey]storedEvent, error) {
+	known := map[eventKey]storedEvent{}
+	rest := slices.Sorted(maps.Keys(rows))
+	// unknown leaves those of rest that are not known yet and that which wants.
+	unknown := func(which func(suspicion) bool) {
+		rest = slices.DeleteFunc(rest, func(row int) bool {
+			_, found := known[b.rows.key(row)]
+			return found || !which(rows[row])
+		})
 	}
-	slices.Sort(order)
-	for part := range slices.Chunk(order, lookupKeys) {
-		// By primary key: a record that is sent again has its old time.
-		if err := l.lookupPart(ctx, b, part, lookupExact, known); err != nil {
-			return nil, err
+	// By primary key, which is cheap; then by the filter on ids.
+	if err := l.lookupAll(ctx, b, rest, lookupExact, known); err != nil {
+		return nil, err
+	}
+	unknown(func(s suspicion) bool { return s.anyTime })
+	if err := l.lookupAll(ctx, b, rest, lookupAnyTime, known); err != nil {
+		return nil, err
+	}
+	unknown(func(s suspicion) bool { return s.seen })
+	if len(rest) == 0 {
+		return known, nil
+	}
+	// Most of these are twins within this batch. Others may be in a batch that
+	// another lane is storing at this moment.
+	if err := l.in.recent.wait(ctx, b.turn); err != nil {
+		return nil, err
+	}
+	return known, l.lookupAll(ctx, b, rest, lookupAnyTime, known)
+}
+
+func (l *lane) lookupAll(ctx context.Context, b *batch, rows []int, query string, known map[eventKey]storedEvent) error {
+	for some := range slices.Chunk(rows, lookupKeys) {
+		if err := l.lookupSome(ctx, b, some, query, known); err != nil {
+			return err
 		}
 	}
-	// A known id that is not there with this time may be there with another:
-	// by the filter on ids, which is only for few.
-	rest := slices.DeleteFunc(order, func(row int) bool {
-		_, found := known[b.rows.key(row)]
-		return found || !rows[row]
-	})
-	for part := range slices.Chunk(rest, lookupKeys) {
-		if err := l.lookupPart(ctx, b, part, lookupAnyTime, known); err != nil {
-			return nil, err
-		}
-	}
-	return known, nil
+	return nil
 }
 
 var (
@@ -193,15 +285,14 @@ var (
 	lookupAnyTime = lookupQuery("(customer_uuid, id)", "customer, toUUID(id)")
 )
 
-// lookupQuery gives the digests of stored events by keys that come as three
-// arrays.
+// lookupQuery gives stored events by keys that come as three arrays.
 func lookupQuery(columns, keys string) string {
-	return `SELECT customer_uuid, id, ` + digestExpression(newColumns().block) + `
+	return `SELECT customer_uuid, id, topic_id, kafka_partition, kafka_offset, ` + digestExpression(newColumns().block) + `
 		FROM audit_events WHERE ` + columns + ` IN (SELECT ` + keys + ` FROM (SELECT 1)
 			ARRAY JOIN {customers:Array(String)} AS customer, {created:Array(String)} AS created, {ids:Array(String)} AS id)`
 }
 
-func (l *lane) lookupPart(ctx context.Context, b *batch, rows []int, query string, known map[eventKey]digest) error {
+func (l *lane) lookupSome(ctx context.Context, b *batch, rows []int, query string, known map[eventKey]storedEvent) error {
 	customers, created, ids := make([]string, len(rows)), make([]string, len(rows)), make([]string, len(rows))
 	for i, row := range rows {
 		key := b.rows.key(row)
@@ -220,13 +311,16 @@ func (l *lane) lookupPart(ctx context.Context, b *batch, rows []int, query strin
 		defer func() { _ = found.Close() }() // Err tells what matters
 		for found.Next() {
 			var (
-				key     eventKey
-				content string
+				key       eventKey
+				event     storedEvent
+				partition uint32
+				content   string
 			)
-			if err := found.Scan(&key.customer, &key.id, &content); err != nil {
+			if err := found.Scan(&key.customer, &key.id, &event.at.topicID, &partition, &event.at.offset, &content); err != nil {
 				return err
 			}
-			known[key] = digest([]byte(content))
+			event.at.partition, event.content = int32(partition), digest([]byte(content)) //nolint:gosec // it came from an int32
+			known[key] = event
 		}
 		return found.Err()
 	})

@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
-	dto "github.com/prometheus/client_model/go"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/auditrail/auditrail/pkg/audit"
@@ -32,29 +31,12 @@ func (p *pipeline) produceAgain(topic string, partition int32, header string, at
 	}
 }
 
-// counted is the sum of a counter of the ingest started last.
-func (p *pipeline) counted(name string) (sum float64) {
-	p.t.Helper()
-	families, err := p.ops.Registry.Gather()
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	for _, f := range families {
-		if f.GetName() == name && f.GetType() == dto.MetricType_COUNTER {
-			for _, m := range f.GetMetric() {
-				sum += m.GetCounter().GetValue()
-			}
-		}
-	}
-	return sum
-}
-
 // leftOut waits until that many duplicates were counted, and checks that no
 // more are.
 func (p *pipeline) leftOut(want float64) {
 	p.t.Helper()
 	p.committed()
-	if got := p.counted("auditrail_ingest_duplicates_total"); got != want {
+	if got := p.gauge("auditrail_ingest_duplicates_total"); got != want {
 		p.t.Errorf("%v duplicates were counted, want %v", got, want)
 	}
 }
@@ -215,6 +197,70 @@ func TestDiedAfterADuplicateWasLeftOut(t *testing.T) {
 	})
 }
 
+// The owner before had buried a record with the id of another and other content,
+// of another time, stored that other, and died.
+func TestDiedAfterAConflictWasBuried(t *testing.T) {
+	t.Parallel()
+	p, values := newCrash(t)
+	p.cfg.Limits.LookUpFirst = 0
+	values = append(values, event(7, func(e *audit.Event) { e.CreatedDate -= 90_000 }))
+	p.produce(pm, 0, values[100])
+	p.insertAs(values, 0, 100, func(i int) bool { return i < 100 })
+	p.leavePending(values, 0, 100)
+	p.recovers()
+	if r := p.deadLetters(1)["100"]; r == nil || headerOf(r, topic.HeaderReason) != reasonConflict {
+		t.Errorf("got %v", r)
+	}
+	p.leftOut(0)
+}
+
+// Two lanes of one process come across the same events at the same time.
+func TestOneEventInTwoPartitionsIsStoredOnce(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM")
+	p.cfg.Limits.LookUpFirst = 0
+	const n = 3000
+	values := make([][]byte, n)
+	for i := range values {
+		values[i] = event(i)
+	}
+	p.produce(pm, 0, values...)
+	p.produce(pm, 1, values...)
+	p.start()
+	p.stored(n)
+	p.leftOut(n)
+}
+
+// Many conflicts, of records that came packed together.
+func TestManyConflictsAreBuriedPieceByPiece(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM")
+	p.cfg.Limits.FlushAge = 200 * time.Millisecond
+	p.start()
+	const n = 3000
+	values, others := make([][]byte, n), make([][]byte, n)
+	for i := range values {
+		values[i] = event(i)
+		others[i] = event(i, func(e *audit.Event) { e.AuditComment = strings.Repeat("other ", 200) })
+	}
+	p.produce(pm, 0, values...)
+	p.stored(n)
+	p.produce(pm, 0, others...)
+	p.produce(pm, 0, event(n))
+	p.stored(n + 1)
+	p.committed()
+	dead := p.deadLetters(n)
+	for i, value := range others {
+		r := dead[fmt.Sprint(n+i)]
+		if r == nil || !bytes.Equal(r.Value, value) || headerOf(r, topic.HeaderReason) != reasonConflict {
+			t.Fatalf("offset %d: got %v", n+i, r)
+		}
+	}
+	if got := p.gauge("auditrail_ingest_dead_letters_total"); got != n {
+		t.Errorf("%v dead letters were counted, want %d", got, n)
+	}
+}
+
 // A batch of many keys, and of many duplicates.
 func TestManyRecordsSentAgain(t *testing.T) {
 	t.Parallel()
@@ -261,13 +307,13 @@ func TestRecentForgetsTheOldestOnly(t *testing.T) {
 	for i := range ids {
 		ids[i] = uuid.New()
 	}
-	if known := r.add(ids); len(known) > 2 { // one in half a billion
+	if known, _ := r.add(ids); len(known) > 2 { // one in half a billion
 		t.Errorf("%d of %d new ids are known", len(known), len(ids))
 	}
-	if known := r.add(ids); len(known) != len(ids) {
+	if known, _ := r.add(ids); len(known) != len(ids) {
 		t.Errorf("%d of %d ids are known, want all", len(known), len(ids))
 	}
-	if known := r.add([]uuid.UUID{{}, {}}); !cmp.Equal(known, []int{1}) {
+	if known, _ := r.add([]uuid.UUID{{}, {}}); !cmp.Equal(known, []int{1}) {
 		t.Errorf("got %v, want the second of two", known)
 	}
 	for range 200 { // five times what it holds
@@ -279,7 +325,7 @@ func TestRecentForgetsTheOldestOnly(t *testing.T) {
 		}
 		r.add(fresh)
 	}
-	if known := r.add(ids); len(known) > len(ids)/100 {
+	if known, _ := r.add(ids); len(known) > len(ids)/100 {
 		t.Errorf("%d of %d old ids are still known", len(known), len(ids))
 	}
 }

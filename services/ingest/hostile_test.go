@@ -20,6 +20,7 @@ import (
 	"github.com/auditrail/auditrail/schemas"
 	"github.com/auditrail/auditrail/services/broker"
 	"github.com/auditrail/auditrail/services/internal/kafka"
+	"github.com/auditrail/auditrail/services/internal/store"
 	"github.com/auditrail/auditrail/services/internal/testenv"
 	"github.com/auditrail/auditrail/services/internal/topic"
 )
@@ -132,7 +133,7 @@ func TestAnythingOnATopicIsStoredOrDeadLettered(t *testing.T) {
 	if err := p.conn.QueryRow(t.Context(), "SELECT uniqExact(kafka_offset), countIf(audit_comment = 'event 9999') FROM audit_events").Scan(&rows, &last); err != nil || last != 1 {
 		t.Fatalf("%v; the record behind all others has %d rows", err, last)
 	}
-	dead := p.deadLetters(len(values) - int(rows) - int(p.counted("auditrail_ingest_duplicates_total")))
+	dead := p.deadLetters(len(values) - int(rows) - int(p.gauge("auditrail_ingest_duplicates_total")))
 	for offset, r := range dead {
 		n, err := strconv.Atoi(offset)
 		if err != nil || !bytes.Equal(r.Value, values[n]) || headerOf(r, topic.HeaderReason) == "other" {
@@ -177,6 +178,39 @@ func TestABatchThatUnpacksToTooMuchIsPassedOver(t *testing.T) {
 	}
 	if said := p.readyz(); strings.Contains(said, "failing") {
 		t.Errorf("/readyz says %q", said)
+	}
+}
+
+// Partitions that are paused for their memory come across such batches, too.
+func TestBatchesThatUnpackToTooMuchAmongMany(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM")
+	p.cfg.Limits.Memory = 1 << 20
+	bomber, err := kafka.Open(t.Context(), p.cfg.Kafka, zaptest.NewLogger(t), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerBatchMaxBytes(64<<20), kgo.ProducerBatchCompression(kgo.ZstdCompression()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bomber.Close()
+	const rounds, each = 4, 2000
+	zeros := bytes.Repeat([]byte("0"), int(decompressBytes)+1)
+	n := 0
+	for range rounds {
+		values := make([][]byte, each)
+		for i := range values {
+			values[i] = event(n)
+			n++
+		}
+		p.produce(pm, 0, values...)
+		if err := bomber.ProduceSync(t.Context(), &kgo.Record{Topic: pm, Value: zeros}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.start()
+	p.stored(rounds * each)
+	p.committed()
+	if dead := p.deadLetters(rounds); len(dead) != rounds {
+		t.Errorf("%d dead letters, want %d", len(dead), rounds)
 	}
 }
 
@@ -273,11 +307,10 @@ func TestForeignCommitMetadataStopsItsPartitionAlone(t *testing.T) {
 	})
 }
 
-func TestSeveralServersNeedASharedTable(t *testing.T) {
+func TestSeveralServersAreRefused(t *testing.T) {
 	t.Parallel()
-	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM")
-	p.cfg.Store.Addr = append(p.cfg.Store.Addr, p.cfg.Store.Addr[0])
-	if err := Run(t.Context(), p.cfg, Deps{Log: zaptest.NewLogger(t)}); err == nil || !strings.Contains(err.Error(), "name one server") {
-		t.Errorf("got %v, want a refusal", err)
+	cfg := Config{Store: store.Config{Addr: []string{"127.0.0.1:1", "127.0.0.1:2"}}}
+	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), "2 servers") {
+		t.Errorf("got %v", err)
 	}
 }

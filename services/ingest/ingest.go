@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,6 +63,10 @@ func (l Limits) HeapLimit() int64 { return 2*int64(l.Memory) + 160<<20 }
 // Validate names the first wrong value.
 func (c Config) Validate() error {
 	switch l := c.Limits; {
+	case len(c.Store.Addr) > 1:
+		// An insert whose answer was lost would be repeated on a server that
+		// knows no token.
+		return fmt.Errorf("--clickhouse-addr names %d servers; ingest writes to one: name one", len(c.Store.Addr))
 	case l.BatchRows < 1:
 		return fmt.Errorf("--batch-rows must be at least 1, not %d", l.BatchRows)
 	case l.BatchBytes < audit.MaxRecordBytes:
@@ -157,11 +160,12 @@ type ingest struct {
 
 	recovering atomic.Int32 // lanes that make an insert in doubt again
 
-	mu     sync.Mutex
-	lanes  map[partitionID]*lane // guarded by mu
-	stood  map[partitionID]*ages // of lanes that stopped by themselves, for the metrics; guarded by mu
-	paused map[partitionID]bool  // guarded by mu
-	starts map[partitionID]int64 // where to begin without a usable commit; guarded by mu
+	mu      sync.Mutex
+	lanes   map[partitionID]*lane     // guarded by mu
+	stood   map[partitionID]*ages     // of lanes that stopped by themselves, for the metrics; guarded by mu
+	paused  map[partitionID]bool      // guarded by mu
+	resumed map[partitionID]time.Time // since when, and silent since; guarded by mu
+	starts  map[partitionID]int64     // where to begin without a usable commit; guarded by mu
 }
 
 // partitionID names a partition of a topic.
@@ -194,7 +198,7 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 	if err := store.CheckSchema(ctx, conn); err != nil {
 		return err
 	}
-	if err := oneTable(ctx, conn, cfg.Store); err != nil {
+	if err := dropProbes(ctx, conn); err != nil {
 		return err
 	}
 
@@ -262,22 +266,6 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 	return nil
 }
 
-// oneTable refuses several servers that do not share their tables: an insert
-// whose answer was lost would be repeated on a server that knows no token.
-func oneTable(ctx context.Context, conn driver.Conn, cfg store.Config) error {
-	if len(cfg.Addr) < 2 {
-		return nil
-	}
-	var engine string
-	if err := conn.QueryRow(ctx, "SELECT engine FROM system.tables WHERE database = currentDatabase() AND name = 'audit_events'").Scan(&engine); err != nil {
-		return fmt.Errorf("read the engine of audit_events: %w", err)
-	}
-	if !strings.HasPrefix(engine, "Replicated") {
-		return fmt.Errorf("--clickhouse-addr names %d servers, but audit_events is a %s table of one server: events would be scattered and stored twice; name one server", len(cfg.Addr), engine)
-	}
-	return nil
-}
-
 // newIngest makes the parts that need no broker.
 func newIngest(cfg Config, deps Deps, conn driver.Conn) *ingest {
 	b := newBudget(int64(cfg.Limits.Memory))
@@ -298,6 +286,7 @@ func newIngest(cfg Config, deps Deps, conn driver.Conn) *ingest {
 		lanes:    map[partitionID]*lane{},
 		stood:    map[partitionID]*ages{},
 		paused:   map[partitionID]bool{},
+		resumed:  map[partitionID]time.Time{},
 		starts:   map[partitionID]int64{},
 	}
 	in.herald = newAnnouncer(in.repeats, in.metrics.unannounced)
@@ -318,30 +307,38 @@ func (in *ingest) pollSize() int {
 // recovers it goes on beyond the memory budget: that lane gives nothing back
 // before it has its whole range.
 func (in *ingest) poll(ctx context.Context) {
+	stops, attend := stops{packed: map[partitionID]stop{}}, false
 	for in.budget.wait(ctx, func() bool { return in.recovering.Load() > 0 }) == nil {
-		fetches := in.client.PollRecords(ctx, in.pollSize())
+		fetches := in.fetch(ctx, attend)
 		if ctx.Err() != nil {
 			return
 		}
 		var anew []string
-		var bombs []*kgo.ErrDecompressTooLarge
 		fetches.EachError(func(t string, p int32, err error) {
-			if bomb, ok := errors.AsType[*kgo.ErrDecompressTooLarge](err); ok {
-				bombs = append(bombs, bomb)
+			if batch, ok := errors.AsType[*kgo.ErrDecompressTooLarge](err); ok {
+				stops.add(in, batch)
 				return
 			}
-			if in.fetchError(partitionID{t, p}, err) {
+			if !errors.Is(err, context.DeadlineExceeded) && in.fetchError(partitionID{t, p}, err) {
 				anew = append(anew, t)
 			}
 		})
 		fetches.EachPartition(in.dispatch)
-		for _, batch := range bombs {
-			in.passOver(ctx, batch)
-		}
+		attend = stops.attend(ctx, in)
 		in.client.AllowRebalance()
 		if len(anew) > 0 {
 			// The client finds the topic again under its new id.
 			in.client.PurgeTopicsFromConsuming(anew...)
 		}
 	}
+}
+
+// fetch waits for records, and not for long when there is something to attend to.
+func (in *ingest) fetch(ctx context.Context, attend bool) kgo.Fetches {
+	if attend {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, attendEvery)
+		defer cancel()
+	}
+	return in.client.PollRecords(ctx, in.pollSize())
 }

@@ -278,6 +278,14 @@ func TestDiedWhenSomeMonthsOfTheInsertHadLanded(t *testing.T) {
 	p.recovers()
 }
 
+func TestDiedWhenSomeMonthsHadLandedAndTheOffsetsWereLost(t *testing.T) {
+	t.Parallel()
+	p, values := newCrash(t)
+	p.insertAs(values, 0, 9, func(int) bool { return true })
+	p.insertAs(values, 10, 59, func(i int) bool { return i%2 == 0 })
+	p.recovers()
+}
+
 // The engine writes a token down before the part is in place. Died in between,
 // it takes every repetition for a duplicate of rows that it does not have.
 func TestDiedWithTheTokenWrittenAndTheRowsNot(t *testing.T) {
@@ -364,9 +372,10 @@ func (p *pipeline) insertAs(values [][]byte, first, last int64, keep func(i int)
 			p.t.Fatal(err)
 		}
 		if keep(int(i)) {
-			b.rows.add(&e, uuid.MustParse(e.ID), position{topicID: id, offset: i, appended: e.CreatedDate}, 400)
+			b.rows.add(&e, uuid.MustParse(e.ID), position{topicID: id, offset: i, appended: e.CreatedDate})
 		}
 	}
+	b.rows.retain(func(string) uint16 { return p.cfg.RetentionDays })
 	in := newInserter(p.cfg.Store, 1)
 	defer in.close()
 	if err := in.once(p.t.Context(), target{table: eventsTable, token: b.token(id, 0)}, b.rows.block, func(context.Context) error { return nil }); err != nil {

@@ -24,7 +24,9 @@ type lane struct {
 	module   string // the only moduleCode its records may carry
 	owner    ownership
 	recovery *recovery // the batch to make again first; nil: none
-	// recovering is true while recovery is to be done, for the poll loop.
+	until    int64     // last offset of the recovery
+	// recovering is true until the records of the recovery have been pushed,
+	// for the poll loop: they may take more memory than there is.
 	recovering atomic.Bool
 	log        *zap.Logger
 
@@ -40,6 +42,7 @@ type lane struct {
 	unseen int          // records yet to be looked up because this process has not seen what came before; owned by the writer
 	next   atomic.Int64 // offset to commit; 0: nothing stored yet
 	first  atomic.Int64 // first offset pushed
+	pushed atomic.Int64 // offset after the last one pushed; 0: none yet
 	high   atomic.Int64 // end of the partition as of the last fetch
 }
 
@@ -61,7 +64,7 @@ func (l *lane) begin(r *recovery) {
 	if r == nil {
 		return
 	}
-	l.recovery = r
+	l.recovery, l.until = r, r.want.last
 	l.recovering.Store(true)
 	l.in.recovering.Add(1)
 	l.in.budget.wake()
@@ -69,7 +72,6 @@ func (l *lane) begin(r *recovery) {
 
 // recovered tells the poll loop that the lane is a lane like others again.
 func (l *lane) recovered() {
-	l.recovery = nil
 	if l.recovering.Swap(false) {
 		l.in.recovering.Add(-1)
 	}
@@ -106,6 +108,10 @@ func (l *lane) push(rs []*kgo.Record) int64 {
 	l.in.budget.take(cost)
 	l.ages.add(rs)
 	l.queue.push(rs)
+	l.pushed.Store(rs[len(rs)-1].Offset + 1)
+	if rs[len(rs)-1].Offset >= l.until {
+		l.recovered()
+	}
 	return l.held.Load()
 }
 
@@ -150,7 +156,7 @@ func (l *lane) accumulate(ctx context.Context) {
 			}
 			l.log.Info("insert in doubt is made again", zap.Int64("offset", cur.first), zap.Int("records", cur.count), zap.Int("stored", len(r.stored)))
 			cur.sealed, cur.remade = true, true
-			l.recovered()
+			l.recovery = nil
 			continue
 		}
 		var ready <-chan struct{}
@@ -244,7 +250,7 @@ func (l *lane) decode(b *batch) {
 				b.doubted = append(b.doubted, b.rows.rows())
 			}
 			b.months.add(e.CreatedDate)
-			b.rows.add(&e, id, at, l.in.cfg.RetentionDays)
+			b.rows.add(&e, id, at)
 		}
 		r.Recycle() // e points into it, and the batch does not
 	}
@@ -315,31 +321,11 @@ func (l *lane) write(ctx context.Context) {
 	}
 }
 
-// store makes one batch durable.
+// store makes one batch durable and moves the lane past it.
 func (l *lane) store(ctx context.Context, b *batch) error {
-	// 1. Name the range. The commit's offset is the batch's first record,
-	// which also settles the batch before. A lane whose partition has moved is
-	// refused here, before it has done anything. If we die after this, the
-	// next owner makes the same batch again: the range tells it which records
-	// we may have judged, buried or inserted.
-	if err := l.name(ctx, b); err != nil {
-		return err
-	}
-	// 2. Leave out what is stored already. It only reads. If we die after
-	// this, the batch made again is looked up whole, so that a record left out
-	// here is not taken for one that is missing.
-	if err := l.judge(ctx, b); err != nil {
-		return err
-	}
-	// 3. Write the dead letters. If we die after this, they are written again
-	// by the next attempt and folded by their key.
-	if err := l.bury(ctx, b.dead); err != nil {
-		return err
-	}
-	// 4. Insert under the range's token, again and again until the engine says
-	// yes and has the rows. If it landed and we were told that it failed, the
-	// token makes the repetition a no-op.
-	if err := l.insert(ctx, b); err != nil {
+	err := l.secure(ctx, b)
+	l.in.recent.over(b.turn) // stored, or cut off
+	if err != nil {
 		return err
 	}
 	// 5. The offset moves past the batch with the next commit: the next
@@ -353,6 +339,34 @@ func (l *lane) store(ctx context.Context, b *batch) error {
 	b.reset()
 	l.in.spare.Put(b)
 	return nil
+}
+
+// secure takes the steps after which each record of the batch is a row or a
+// dead letter.
+func (l *lane) secure(ctx context.Context, b *batch) error {
+	// 1. Name the range. The commit's offset is the batch's first record,
+	// which also settles the batch before. A lane whose partition has moved is
+	// refused here, before it has done anything. If we die after this, the
+	// next owner makes the same batch again: the range tells it which records
+	// we may have judged, buried or inserted.
+	if err := l.name(ctx, b); err != nil {
+		return err
+	}
+	// 2. Leave out what is stored already. It reads, and buries conflicts. If
+	// we die after this, the batch made again is looked up whole, so that a
+	// record left out here is not taken for one that is missing.
+	if err := l.judge(ctx, b); err != nil {
+		return err
+	}
+	// 3. Write the dead letters. If we die after this, they are written again
+	// by the next attempt and folded by their key.
+	if err := l.bury(ctx, b.dead); err != nil {
+		return err
+	}
+	// 4. Insert under the range's token, again and again until the engine says
+	// yes and has the rows. If it landed and we were told that it failed, the
+	// token makes the repetition a no-op.
+	return l.insert(ctx, b)
 }
 
 // name commits the batch's first offset with the batch's range as metadata.

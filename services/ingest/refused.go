@@ -10,6 +10,7 @@ import (
 
 	"github.com/ClickHouse/ch-go"
 	"github.com/ClickHouse/ch-go/proto"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/google/uuid"
 	"go.uber.org/zap"
 
@@ -61,84 +62,117 @@ func withoutValues(err error) error {
 	return err
 }
 
-// withoutRefused moves the rows that the engine refuses alone from the batch to
-// the dead letters, and returns the others. All of them when none is found:
-// then the cause is elsewhere, and the insert goes on being repeated.
+// withoutRefused moves rows that the engine refuses alone from the batch to the
+// dead letters, and returns the others. All of them when none is found: then
+// the cause is elsewhere, and the insert goes on being repeated.
 func (l *lane) withoutRefused(ctx context.Context, b *batch, rows *columns) (*columns, error) {
 	began := time.Now()
 	refused, why, err := l.search(ctx, rows)
-	switch {
-	case ctx.Err() != nil:
+	if ctx.Err() != nil {
 		return nil, ctx.Err()
-	case err != nil:
-		l.log.Warn("could not find out which record the engine refuses", zap.Error(withoutValues(err)))
-		return rows, nil
-	case len(refused) == 0:
-		l.log.Error("the engine keeps refusing a batch, and no record of it alone is the cause", zap.Int64("offset", b.first), zap.Int("rows", rows.rows()))
+	}
+	if err != nil { // what was found before holds all the same
+		l.log.Warn("the search for records that the engine refuses broke off", zap.Error(withoutValues(err)))
+	}
+	if len(refused) == 0 {
+		if err == nil {
+			l.log.Error("the engine keeps refusing a batch, and no record of it alone is the cause", zap.Int64("offset", b.first), zap.Int("rows", rows.rows()))
+		}
 		return rows, nil
 	}
 	l.log.Error("the engine refuses records; they become dead letters", zap.Int("records", len(refused)), zap.Int64("offset", refused[0]), zap.Duration("took", time.Since(began)), zap.Error(why))
-	before := len(b.dead)
 	if err := l.condemn(ctx, b, refused, reasonRefused, why); err != nil {
-		return nil, err
-	}
-	if err := l.bury(ctx, b.dead[before:]); err != nil {
 		return nil, err
 	}
 	others := func(c *columns) *columns {
 		return c.only(func(row int) bool { _, found := slices.BinarySearch(refused, c.offset[row]); return !found })
 	}
-	b.rows = others(b.rows)
-	return others(rows), nil
+	b.rows, rows = others(b.rows), others(rows)
+	b.refusals = refusalsToSearch - 1 // if there are more, the next refusal has them searched for
+	return rows, nil
 }
 
-// search finds the offsets of the rows that the engine refuses alone, in
-// order, and what it says of them.
+const (
+	// maxRefused is how many refused rows one search looks for.
+	maxRefused = 1000
+	// dropTimeout bounds the removal of the copy: a lane that is cut off waits
+	// for it.
+	dropTimeout = 2 * time.Second
+)
+
+// search finds the offsets of rows that the engine refuses alone, in order, and
+// what it says of the last of them. An error does not take away what was found.
 func (l *lane) search(ctx context.Context, rows *columns) (refused []int64, why error, err error) {
-	p := probe{in: l.in, table: fmt.Sprintf("%s_probe_%s_%d", eventsTable, strings.ReplaceAll(l.topicID.String(), "-", ""), l.at.partition)}
+	p := probe{in: l.in, table: fmt.Sprintf("%s%s_%d", probePrefix, strings.ReplaceAll(l.topicID.String(), "-", ""), l.at.partition)}
 	// One that a crash left behind is replaced.
 	if err := l.in.store.Exec(ctx, "CREATE OR REPLACE TABLE "+p.table+" AS "+eventsTable); err != nil {
 		return nil, nil, fmt.Errorf("make the table %s: %w", p.table, err)
 	}
 	defer func() {
-		if err := l.in.store.Exec(context.WithoutCancel(ctx), "DROP TABLE IF EXISTS "+p.table); err != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dropTimeout)
+		defer cancel()
+		if err := l.in.store.Exec(ctx, "DROP TABLE IF EXISTS "+p.table); err != nil {
 			l.log.Warn("drop the table "+p.table, zap.Error(err))
 		}
 	}()
-	p.harmless = newColumns()
-	p.harmless.add(&audit.Event{CustomerUUID: "probe", CreatedDate: time.Now().UnixMilli()}, uuid.New(), position{}, 1)
-	err = p.search(ctx, rows, 0, rows.rows())
+	err = p.search(ctx, rows)
 	return p.refused, p.why, err
+}
+
+// probePrefix begins the names of the copies.
+const probePrefix = eventsTable + "_probe_"
+
+// dropProbes removes copies that crashes left behind: they hold customers' rows.
+// A search under way elsewhere breaks off and is repeated.
+func dropProbes(ctx context.Context, conn driver.Conn) error {
+	var names []string
+	if err := conn.QueryRow(ctx, "SELECT groupArray(name) FROM system.tables WHERE database = currentDatabase() AND startsWith(name, '"+probePrefix+"')").Scan(&names); err != nil {
+		return fmt.Errorf("look for copies of %s: %w", eventsTable, err)
+	}
+	for _, name := range names {
+		if err := conn.Exec(ctx, "DROP TABLE IF EXISTS `"+name+"`"); err != nil {
+			return fmt.Errorf("drop the table %s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // probe inserts rows into an empty copy of the table.
 type probe struct {
-	in       *ingest
-	table    string
-	harmless *columns
-	refused  []int64
-	why      error
+	in      *ingest
+	table   string
+	refused []int64
+	why     error
 }
 
-// search looks for refused rows among those from from up to before to.
-func (p *probe) search(ctx context.Context, rows *columns, from, to int) error {
-	part := rows.only(func(row int) bool { return row >= from && row < to })
-	why, err := p.insert(ctx, part)
+// search looks for refused rows, by halves.
+func (p *probe) search(ctx context.Context, rows *columns) error {
+	if len(p.refused) == maxRefused {
+		return nil
+	}
+	why, err := p.insert(ctx, rows)
 	if why == nil || err != nil {
 		return err
 	}
-	if to-from > 1 {
-		half := from + (to-from)/2
-		if err := p.search(ctx, rows, from, half); err != nil {
+	if n := rows.rows(); n > 1 {
+		if err := p.search(ctx, rows.only(func(row int) bool { return row < n/2 })); err != nil {
 			return err
 		}
-		return p.search(ctx, rows, half, to)
+		return p.search(ctx, rows.only(func(row int) bool { return row >= n/2 }))
 	}
-	// Once more, between two rows that it must take.
+	return p.confirm(ctx, rows, why)
+}
+
+// confirm inserts a refused row once more, between two of its month that the
+// engine must take.
+func (p *probe) confirm(ctx context.Context, row *columns, why error) error {
+	harmless := newColumns()
+	harmless.add(&audit.Event{CustomerUUID: "probe", CreatedDate: int64(row.created.Data[0])}, uuid.New(), position{})
+	harmless.retention[0] = row.retention[0]
 	for _, try := range []struct {
 		rows *columns
 		fine bool
-	}{{p.harmless, true}, {part, false}, {p.harmless, true}} {
+	}{{harmless, true}, {row, false}, {harmless, true}} {
 		why, err := p.insert(ctx, try.rows)
 		if err != nil {
 			return err
@@ -147,7 +181,7 @@ func (p *probe) search(ctx context.Context, rows *columns, from, to int) error {
 			return fmt.Errorf("the engine does not always say the same: %w", errRefused)
 		}
 	}
-	p.refused, p.why = append(p.refused, rows.offset[from]), why
+	p.refused, p.why = append(p.refused, row.offset[0]), why
 	return nil
 }
 

@@ -296,7 +296,7 @@ func TestAMutationThatKeepsFailingIsSaid(t *testing.T) {
 func TestRetainGivesEachRowTheDaysOfItsCustomer(t *testing.T) {
 	c := newColumns()
 	for _, customer := range []string{"a", "b", "a", "c"} {
-		c.add(&audit.Event{CustomerUUID: customer, CreatedDate: 1}, uuid.UUID{}, position{}, 400)
+		c.add(&audit.Event{CustomerUUID: customer, CreatedDate: 1}, uuid.UUID{}, position{})
 	}
 	c.retain(func(customer string) uint16 { return map[string]uint16{"a": 30, "b": 90, "c": 400}[customer] })
 	if diff := cmp.Diff([]uint16(c.retention), []uint16{30, 90, 30, 400}); diff != "" {
