@@ -116,6 +116,9 @@ const (
 	// pollRecords bounds what one poll hands out, so that the memory budget is
 	// looked at often.
 	pollRecords = 20_000
+	// recoveryRecords is what a poll may take for a recovery without regard to
+	// the memory budget.
+	recoveryRecords = 1000
 	// fetchBytes and fetchPartitionBytes bound what the client buffers ahead
 	// of the budget.
 	fetchBytes          = 4 << 20
@@ -295,12 +298,13 @@ func newIngest(cfg Config, deps Deps, conn driver.Conn) *ingest {
 }
 
 // pollSize is how many records to take next: no more than fit the memory budget
-// if they are as small as they can be.
+// if they are as small as they can be, but for a recovery's.
 func (in *ingest) pollSize() int {
+	least := int64(1)
 	if in.recovering.Load() > 0 {
-		return pollRecords
+		least = recoveryRecords
 	}
-	return int(min(pollRecords, max(1, in.budget.room()/recordOverhead)))
+	return int(min(pollRecords, max(least, in.budget.room()/recordOverhead)))
 }
 
 // poll hands fetched records to their lanes until ctx ends. While a lane

@@ -151,25 +151,11 @@ func (l *lane) insert(ctx context.Context, b *batch) error {
 		if n > 0 {
 			to.token = fmt.Sprintf("%s#%d", to.token, n)
 		}
-		attempts := 0
-		for {
-			more, err := l.insertInto(ctx, to, rows, b)
-			attempts += more
-			if err == nil {
-				break
-			}
-			if !errors.Is(err, errRefused) {
-				return err
-			}
-			// The same token goes on: refused rows are in no part of it.
-			if rows, err = l.withoutRefused(ctx, b, rows); err != nil {
-				return err
-			}
-			if rows.rows() == 0 {
-				return nil
-			}
+		attempts, err := l.insertUnder(ctx, to, rows, b)
+		if err != nil {
+			return err
 		}
-		if attempts == 1 && !doubt {
+		if attempts <= 1 && !doubt {
 			return nil
 		}
 		missing, err := l.missing(ctx, b)
@@ -185,6 +171,23 @@ func (l *lane) insert(ctx context.Context, b *batch) error {
 		rows, doubt = all.only(func(row int) bool { _, ok := missing[all.offset[row]]; return ok }), true
 	}
 	return nil
+}
+
+// insertUnder inserts rows under one token, less those that the engine refuses
+// alone, and returns how many attempts that took. The token stays the same:
+// refused rows are in no part of it.
+func (l *lane) insertUnder(ctx context.Context, to target, rows *columns, b *batch) (attempts int, err error) {
+	for rows.rows() > 0 {
+		more, err := l.attempt(ctx, to, rows, b)
+		attempts += more
+		if !errors.Is(err, errRefused) {
+			return attempts, err
+		}
+		if rows, err = l.withoutRefused(ctx, b, rows); err != nil {
+			return attempts, err
+		}
+	}
+	return attempts, nil
 }
 
 // missing are the offsets of the batch's rows that the table does not hold and
@@ -203,10 +206,10 @@ func (l *lane) missing(ctx context.Context, b *batch) (map[int64]struct{}, error
 	return missing, nil
 }
 
-// insertInto repeats one insert until it is acknowledged, and returns how many
+// attempt repeats one insert until it is acknowledged, and returns how many
 // attempts that took. It gives up with errRefused when the engine keeps
 // refusing and the rows may be why.
-func (l *lane) insertInto(ctx context.Context, to target, rows *columns, b *batch) (attempts int, err error) {
+func (l *lane) attempt(ctx context.Context, to target, rows *columns, b *batch) (attempts int, err error) {
 	fresh := func(ctx context.Context) error {
 		if time.Since(b.named) < renameAfter {
 			return nil

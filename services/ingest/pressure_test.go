@@ -39,12 +39,14 @@ func gaugeOf(t testing.TB, o *ops.Ops, name string) (sum float64) {
 func TestMemoryIsBoundedWhileTheEngineIsAway(t *testing.T) {
 	t.Parallel()
 	engine := testenv.NewEngine(t)
-	p := newPipeline(t, engine.Config(), "PM", "VM")
+	p := newPipeline(t, engine.Config(), "PM")
 	const limit = 1 << 20
 	p.cfg.Limits.Memory = limit
 	p.start()
 	p.produce(pm, 0, event(0))
-	p.stored(1)
+	p.produce(pm, 1, event(1))
+	p.stored(2)
+	p.committed()
 	engine.Kill()
 
 	// One poll takes what would fit if records were as small as they can be.
@@ -68,7 +70,7 @@ func TestMemoryIsBoundedWhileTheEngineIsAway(t *testing.T) {
 	}()
 	const perSecond, events, perRound = 5000, 25_000, 250
 	pace := rate.NewLimiter(perSecond, perRound)
-	for n := 1; n < events; n += perRound {
+	for n := 2; n < events; n += perRound {
 		if err := pace.WaitN(t.Context(), perRound); err != nil {
 			t.Fatal(err)
 		}

@@ -61,11 +61,11 @@ func parseMarker(s string) (marker, error) {
 // died in the middle of an insert: it makes the same batch again, less the
 // rows that are stored, under the same token.
 type recovery struct {
-	want   pendingRange
+	want pendingRange
 	// unnamed: nobody has named the range, it only spans what may have been
 	// tried; its count and bytes are not known.
 	unnamed bool
-	stored map[int64]struct{} // offsets of the range that the table holds
+	stored  map[int64]struct{} // offsets of the range that the table holds
 }
 
 // storedOffsets asks the table which records of a range it holds. Another
