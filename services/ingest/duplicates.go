@@ -213,7 +213,7 @@ func judgeRows(rows *columns, suspects map[int]suspicion, known map[eventKey]sto
 
 // position of a row, without its appended time.
 func (c *columns) position(row int) position {
-	return position{topicID: c.topicID[row], partition: int32(c.partition[row]), offset: c.offset[row]} //nolint:gosec // it came from an int32
+	return position{topicID: c.topicID[row], partition: int32(c.partition[row]), offset: c.offset[row]}
 }
 
 // suspects are the rows to look up. The batch takes its turn.
@@ -319,7 +319,7 @@ func (l *lane) lookupSome(ctx context.Context, b *batch, rows []int, query strin
 			if err := found.Scan(&key.customer, &key.id, &event.at.topicID, &partition, &event.at.offset, &content); err != nil {
 				return err
 			}
-			event.at.partition, event.content = int32(partition), digest([]byte(content)) //nolint:gosec // it came from an int32
+			event.at.partition, event.content = int32(partition), digest([]byte(content))
 			known[key] = event
 		}
 		return found.Err()
