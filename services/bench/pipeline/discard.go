@@ -268,8 +268,23 @@ func answerTo(query string) proto.Input {
 	switch {
 	case strings.Contains(query, "max(version_id)"):
 		return proto.Input{{Name: "version", Data: &proto.ColInt64{store.SchemaVersion}}}
+	case strings.Contains(query, "groupArray(name)"):
+		return proto.Input{{Name: "names", Data: oneEmpty(new(proto.ColStr).Array())}}
+	case strings.Contains(query, "FROM system.mutations"):
+		return proto.Input{{Name: "unfinished", Data: &proto.ColUInt64{0}}, {Name: "reason", Data: oneText("")}}
 	case strings.Contains(query, "if(count() = 0, -1"):
 		return proto.Input{{Name: "last", Data: &proto.ColInt64{-1}}}
 	}
 	return nil
+}
+
+func oneEmpty(c *proto.ColArr[string]) *proto.ColArr[string] {
+	c.Append(nil)
+	return c
+}
+
+func oneText(s string) *proto.ColStr {
+	c := new(proto.ColStr)
+	c.Append(s)
+	return c
 }

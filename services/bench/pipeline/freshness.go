@@ -233,14 +233,20 @@ func (s scene) measure(ctx context.Context, c cast, p *probes, conn driver.Conn)
 	return m, err
 }
 
+// loadReached is the share of the rate that must have been stored for a verdict.
+const loadReached = 0.95
+
 func (m measurement) print(out io.Writer, s scene, p *probes) error {
 	took := m.to.at.Sub(m.from.at)
 	a := p.answer()
 	goal := "-"
+	rows := float64(m.to.rows - m.from.rows)
 	if s.backlog == 0 && s.rate <= goalFreshRate {
 		goal = "<= " + goalFresh.String() + ": " + met(a.p99 <= goalFresh)
+		if rows/took.Seconds() < loadReached*float64(s.rate) {
+			goal = "load not reached"
+		}
 	}
-	rows := float64(m.to.rows - m.from.rows)
 	a1 := func(event string) float64 { return float64(m.to.engine[event] - m.from.engine[event]) }
 	ms := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) + " ms" }
 	fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%.0f\t%.0f\t%.0f\t%.1f\t%d", s.name(), ms(a.p50), ms(a.p99), ms(a.slowest), goal, a.probes, ms(a.every),

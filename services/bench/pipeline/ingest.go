@@ -63,7 +63,9 @@ func (c ingestCmd) layout(ctx context.Context, l layout, out, status io.Writer) 
 		return err
 	}
 	defer broker.kill()
-	if err := preload(ctx, kafkaAt(broker), l, workload.Default(), c.Events); err != nil {
+	events := workload.Default()
+	events.End = time.Now().UnixMilli() // valid by the broker's clock
+	if err := preload(ctx, kafkaAt(broker), l, events, c.Events); err != nil {
 		return err
 	}
 	if c.Engine {
@@ -71,6 +73,9 @@ func (c ingestCmd) layout(ctx context.Context, l layout, out, status io.Writer) 
 	}
 	return c.againstLimit(ctx, l, dir, broker, out, status)
 }
+
+// passTimeout bounds one pass.
+const passTimeout = 5 * time.Minute
 
 // run is one pass over all events.
 type run struct {
@@ -88,13 +93,21 @@ func (c ingestCmd) againstLimit(ctx context.Context, l layout, dir string, broke
 	for round := range c.Rounds {
 		fmt.Fprintf(status, "%s: round %d of %d\n", l.name, round+1, c.Rounds)
 		group := fmt.Sprintf("round-%d", round)
-		t, err := c.discarded(ctx, d, childSpec{Limit: &limitSpec{Kafka: broker.addr, ClickHouse: d.addr(), Group: "limit-" + group, Topics: l.topics(), Records: c.Events}})
-		if err != nil {
-			return fmt.Errorf("the limit: %w", err)
+		var t, o run
+		theirTurn := func() (err error) {
+			t, err = c.discarded(ctx, d, childSpec{Limit: &limitSpec{Kafka: broker.addr, ClickHouse: d.addr(), Group: "limit-" + group, Topics: l.topics(), Records: c.Events}})
+			return err
 		}
-		o, err := c.ours(ctx, d, broker, group, "")
-		if err != nil {
-			return fmt.Errorf("ingest: %w", err)
+		ourTurn := func() (err error) {
+			o, err = c.ours(ctx, d, broker, group, "")
+			return err
+		}
+		first, second := theirTurn, ourTurn
+		if round%2 == 1 {
+			first, second = second, first
+		}
+		if err := errors.Join(first(), second()); err != nil {
+			return err
 		}
 		if round == 0 {
 			continue // it warms the machine up
@@ -141,6 +154,9 @@ func (c ingestCmd) discarded(ctx context.Context, d *discard, spec childSpec) (r
 	}
 	select {
 	case <-filled:
+	case <-time.After(passTimeout):
+		rows, err := d.count()
+		return run{}, errors.Join(fmt.Errorf("%d rows of %d events arrived within %s", rows, c.Events, passTimeout), err)
 	case r, ok := <-p.replies:
 		return run{}, early(r, ok)
 	case <-ctx.Done():

@@ -73,7 +73,7 @@ func startBroker(ctx context.Context, dir string, l layout) (*child, error) {
 func kafkaAt(broker *child) kafka.Config { return kafka.Config{Addr: []string{broker.addr}} }
 
 // preload writes n events of the workload to the layout's topics: keyed by
-// customer, in LZ4 batches of up to 1 MB, valid by their records' clock.
+// customer, in LZ4 batches of up to 1 MB.
 func preload(ctx context.Context, at kafka.Config, l layout, w workload.Config, n int) error {
 	gen, err := workload.New(w)
 	if err != nil {
@@ -89,7 +89,6 @@ func preload(ctx context.Context, at kafka.Config, l layout, w workload.Config, 
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	var e audit.Event
-	clock := time.UnixMilli(w.End)
 	for range n {
 		gen.Next(&e)
 		l.adapt(&e)
@@ -97,7 +96,7 @@ func preload(ctx context.Context, at kafka.Config, l layout, w workload.Config, 
 		if err != nil {
 			return err
 		}
-		r := &kgo.Record{Topic: audit.Topic(e.ModuleCode), Key: []byte(e.CustomerUUID), Value: value, Timestamp: clock}
+		r := &kgo.Record{Topic: audit.Topic(e.ModuleCode), Key: []byte(e.CustomerUUID), Value: value}
 		cl.Produce(ctx, r, func(_ *kgo.Record, err error) {
 			if err != nil {
 				fail(fmt.Errorf("write the events: %w", err))

@@ -51,7 +51,7 @@ type probes struct {
 func startProbes(ctx context.Context, broker string, modules []string, conn driver.Conn) (*probes, error) {
 	p := &probes{modules: modules, conn: conn, broken: make(chan error, 2)}
 	var err error
-	p.emitter, err = emit.New(emit.Config{Brokers: []string{broker}, OnError: func(_ audit.Event, err error) { p.broken <- err }})
+	p.emitter, err = emit.New(emit.Config{Brokers: []string{broker}, OnError: func(_ audit.Event, err error) { p.failed(err) }})
 	if err != nil {
 		return nil, err
 	}
@@ -65,10 +65,18 @@ func startProbes(ctx context.Context, broker string, modules []string, conn driv
 	})
 	p.looks.Go(func() {
 		if err := p.look(ctx, emitting); err != nil {
-			p.broken <- err
+			p.failed(err)
 		}
 	})
 	return p, nil
+}
+
+// failed notes an error; of many the first ones count.
+func (p *probes) failed(err error) {
+	select {
+	case p.broken <- err:
+	default:
+	}
 }
 
 // emit sends a probe each time one is due.
