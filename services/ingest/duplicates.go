@@ -148,7 +148,7 @@ const (
 	itself                   // it is, by a late insert of another attempt
 )
 
-// storedEvent is an event that the table, or the batch in hand, has.
+// storedEvent is an event that the table has.
 type storedEvent struct {
 	content digest
 	at      position // its appended time is not known
@@ -192,17 +192,25 @@ func judgeRows(rows *columns, suspects map[int]suspicion, known map[eventKey]sto
 		ids[rows.id[row]] = struct{}{}
 	}
 	verdicts := map[int]verdict{}
+	firsts := map[eventKey]int{}
 	for row, id := range rows.id {
 		if _, ok := ids[id]; !ok {
 			continue
 		}
-		key, is := rows.key(row), storedEvent{content: rows.digest(row), at: rows.position(row)}
-		switch was, ok := known[key]; {
-		case !ok:
-			known[key] = is
-		case was.at == is.at:
+		key := rows.key(row)
+		was, ok := known[key]
+		if !ok {
+			first, again := firsts[key]
+			if !again {
+				firsts[key] = row
+				continue
+			}
+			was = storedEvent{content: rows.digest(first), at: rows.position(first)}
+		}
+		switch {
+		case was.at == rows.position(row):
 			verdicts[row] = itself
-		case was.content == is.content:
+		case was.content == rows.digest(row):
 			verdicts[row] = duplicate
 		default:
 			verdicts[row] = conflict
