@@ -93,6 +93,9 @@ func describe(out io.Writer, l *letter, m *marker) {
 	if l.key != nil {
 		recordKey = strconv.QuoteToGraphic(string(l.key))
 	}
+	if l.keySize > len(l.key) {
+		recordKey += fmt.Sprintf("; the first %d of %d bytes", len(l.key), l.keySize)
+	}
 	line("record key", recordKey)
 	for _, h := range l.headers {
 		line("header", plain(h.Key)+" = "+strconv.QuoteToGraphic(string(h.Value)))
