@@ -25,8 +25,6 @@ const (
 	// sendTimeout bounds each of the two writes of a round, also after a
 	// signal.
 	sendTimeout = 30 * time.Second
-	// recordBytes is the largest record an event topic takes.
-	recordBytes = 1 << 20
 )
 
 // Redrive puts dead letters back on their topics, says what became of them,
@@ -37,7 +35,8 @@ func Redrive(ctx context.Context, cfg RedriveConfig, deps Deps) error {
 		return err
 	}
 	cl, s, err := start(ctx, cfg.Kafka, deps,
-		kgo.ProducerBatchMaxBytes(recordBytes),
+		kgo.RecordPartitioner(samePlace()),
+		kgo.ProducerBatchMaxBytes(topic.MaxMessageBytes),
 		// The producer is idempotent and waits for all replicas; it may give
 		// up because a record that landed all the same is found by ingest.
 		kgo.AllowIdempotentProduceCancellation())
@@ -143,7 +142,7 @@ func (r *redriver) take(ctx context.Context, l *letter, redrivenAt time.Time) er
 		return nil
 	}
 	r.round = append(r.round, l)
-	if r.bytes += len(l.value); len(r.round) < roundLetters && r.bytes < roundBytes {
+	if r.bytes += l.bytes(); len(r.round) < roundLetters && r.bytes < roundBytes {
 		return nil
 	}
 	return r.flush(ctx)
@@ -218,16 +217,43 @@ func (r *redriver) produce(ctx context.Context, records []*kgo.Record) kgo.Produ
 // a record that was redriven before and failed again, the very first place,
 // so that an event without an id gets the same one however often it is sent.
 func (l *letter) record() *kgo.Record {
-	headers := slices.Clone(l.headers)
-	known := slices.ContainsFunc(headers, func(h kgo.RecordHeader) bool {
-		_, ok := parseKey(string(h.Value))
-		return ok && h.Key == audit.HeaderRedriven
-	})
-	if !known {
-		headers = slices.DeleteFunc(headers, func(h kgo.RecordHeader) bool { return h.Key == audit.HeaderRedriven })
-		headers = append(headers, kgo.RecordHeader{Key: audit.HeaderRedriven, Value: []byte(l.id.key())})
+	first := l.id
+	var headers []kgo.RecordHeader
+	for _, h := range l.headers {
+		if h.Key != audit.HeaderRedriven {
+			headers = append(headers, h)
+		} else if id, ok := parseKey(string(h.Value)); ok {
+			first = id
+		}
 	}
+	headers = append(headers, kgo.RecordHeader{Key: audit.HeaderRedriven, Value: []byte(first.key())})
 	return &kgo.Record{Topic: l.topic, Key: l.key, Value: l.value, Headers: headers}
+}
+
+// bytes is what the letter's record takes.
+func (l *letter) bytes() int {
+	n := len(l.key) + len(l.value)
+	for _, h := range l.headers {
+		n += len(h.Key) + len(h.Value)
+	}
+	return n
+}
+
+// samePlace puts a record with a key where the SDK puts it, and one without,
+// by where it first stood, where it is put whenever it is redriven: two copies on two partitions would
+// be judged at the same time, and both stored.
+func samePlace() kgo.Partitioner {
+	sdk := kgo.StickyKeyPartitioner(nil)
+	return kgo.BasicConsistentPartitioner(func(name string) func(*kgo.Record, int) int {
+		keyed := sdk.ForTopic(name)
+		return func(r *kgo.Record, partitions int) int {
+			if r.Key == nil {
+				first := slices.IndexFunc(r.Headers, func(h kgo.RecordHeader) bool { return h.Key == audit.HeaderRedriven })
+				r = &kgo.Record{Key: r.Headers[first].Value}
+			}
+			return keyed.Partition(r, partitions)
+		}
+	})
 }
 
 // marker makes the record that closes the letter.
