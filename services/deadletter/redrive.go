@@ -56,8 +56,8 @@ func Redrive(ctx context.Context, cfg RedriveConfig, deps Deps) error {
 	for _, p := range cfg.Letters {
 		r.wanted[p] = false
 	}
-	progress := func() string { return fmt.Sprintf(", %d %s", r.sent, r.verb()) }
-	err = s.letters(ctx, "redriving", progress, r.keep, func(l *letter, redrivenAt time.Time) error {
+	s.more = func() string { return fmt.Sprintf(", %d %s", r.sent, r.verb()) }
+	err = s.letters(ctx, r.keep, func(l *letter, redrivenAt time.Time) error {
 		return r.take(ctx, l, redrivenAt)
 	})
 	if err == nil {
