@@ -34,12 +34,7 @@ func Redrive(ctx context.Context, cfg RedriveConfig, deps Deps) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	cl, s, err := start(ctx, cfg.Kafka, deps,
-		kgo.RecordPartitioner(samePlace()),
-		kgo.ProducerBatchMaxBytes(topic.MaxMessageBytes),
-		// The producer is idempotent and waits for all replicas; it may give
-		// up because a record that landed all the same is found by ingest.
-		kgo.AllowIdempotentProduceCancellation())
+	cl, s, err := start(ctx, cfg.Kafka, deps, producing()...)
 	if err != nil {
 		return stopped(ctx, err)
 	}
@@ -70,6 +65,17 @@ func Redrive(ctx context.Context, cfg RedriveConfig, deps Deps) error {
 		err = fmt.Errorf("%d dead letters could not be sent; they stay open", r.failed)
 	}
 	return errors.Join(stopped(ctx, err), notFound(r.missing(err)))
+}
+
+// producing are the options of the client that sends.
+func producing() []kgo.Opt {
+	return []kgo.Opt{
+		kgo.RecordPartitioner(samePlace()),
+		kgo.ProducerBatchMaxBytes(topic.MaxMessageBytes),
+		// The producer is idempotent and waits for all replicas; it may give
+		// up because a record that landed all the same is found by ingest.
+		kgo.AllowIdempotentProduceCancellation(),
+	}
 }
 
 // redriver is the state of one run.
@@ -185,14 +191,17 @@ func (r *redriver) flush(ctx context.Context) error {
 	r.round, r.bytes = nil, 0
 	var markers []*kgo.Record
 	var away error
-	for _, res := range r.produce(ctx, records) {
+	results, late := r.produce(ctx, records)
+	if late {
+		away = fmt.Errorf("kafka %v does not answer: once it does, run the command again", r.cfg.Kafka.Addr)
+	}
+	for _, res := range results {
 		l := of[res.Record]
 		if res.Err != nil {
 			r.failed++
 			why := res.Err.Error()
 			if errors.Is(res.Err, context.DeadlineExceeded) {
 				why = fmt.Sprintf("not acknowledged within %s", sendTimeout)
-				away = fmt.Errorf("kafka %v does not answer: once it does, run the command again", r.cfg.Kafka.Addr)
 			}
 			r.count(l, "failed: "+why)
 			continue
@@ -201,16 +210,20 @@ func (r *redriver) flush(ctx context.Context) error {
 		r.count(l, r.verb())
 		markers = append(markers, l.marker(time.Now(), res.Record))
 	}
-	if err := r.produce(ctx, markers).FirstErr(); err != nil {
+	marked, _ := r.produce(ctx, markers)
+	if err := marked.FirstErr(); err != nil {
 		return fmt.Errorf("mark the dead letters that were sent: %w: they may still be listed; redriving them again is safe", err)
 	}
 	return away
 }
 
-func (r *redriver) produce(ctx context.Context, records []*kgo.Record) kgo.ProduceResults {
+// produce also says whether the time ran out: the errors are then whatever the
+// client met last.
+func (r *redriver) produce(ctx context.Context, records []*kgo.Record) (results kgo.ProduceResults, late bool) {
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
-	return r.cl.ProduceSync(ctx, records...)
+	results = r.cl.ProduceSync(ctx, records...)
+	return results, ctx.Err() != nil
 }
 
 // record makes the letter's record again. Where it first stood goes along: of
