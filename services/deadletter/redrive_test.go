@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/auditrail/auditrail/pkg/audit"
@@ -261,6 +262,23 @@ func TestAStoppedRedriveGoesOnWhereItWas(t *testing.T) {
 	}
 	if len(from) != n || len(e.records(pm)) != n {
 		t.Errorf("%d records of %d letters are on the topic, want %d of each", len(e.records(pm)), len(from), n)
+	}
+}
+
+// A round is bounded by all that its records take, not by their values alone.
+func TestARoundIsBoundedByWholeRecords(t *testing.T) {
+	t.Parallel()
+	const size = 60 << 10
+	l, _ := parse(madeLetter(1, event(1), kgo.RecordHeader{Key: "trace", Value: make([]byte, size/2)}, kgo.RecordHeader{Key: topic.HeaderKey, Value: make([]byte, size/2)}))
+	r := &redriver{contract: contract{maxAge: 24 * time.Hour, topics: map[string]uuid.UUID{pm: {}}}, outcomes: map[outcome]int{}}
+	ctx, stop := context.WithCancel(t.Context())
+	stop() // so that a round that is full shows
+	n := 1
+	for r.take(ctx, l, time.Time{}) == nil {
+		n++
+	}
+	if most := roundBytes/size + 1; n > most {
+		t.Errorf("a round has %d records of %d bytes, want at most %d", n, size, most)
 	}
 }
 

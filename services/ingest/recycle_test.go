@@ -33,7 +33,7 @@ func TestMemoryUsedAgainChangesNothing(t *testing.T) {
 	}
 	defer cl.Close()
 
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same in every run
+	random := rand.New(rand.NewPCG(1, 2)) // the same in every run
 	text := func(n int) string {
 		var b strings.Builder
 		for b.Len() < n {
@@ -96,7 +96,7 @@ func TestMemoryUsedAgainChangesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer rows.Close() //nolint:errcheck // read to the end
+	defer rows.Close()
 	for rows.Next() {
 		var at string
 		var c content
