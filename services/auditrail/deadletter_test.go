@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -74,5 +76,16 @@ func TestADeadLetterComesBack(t *testing.T) {
 		if _, stderr, code := auditrail(t, "", append([]string{"deadletter"}, c.args...)...); code == 0 || !strings.Contains(stderr, c.want) {
 			t.Errorf("%v: got exit code %d and %q, want %q named", c.args, code, stderr, c.want)
 		}
+	}
+}
+
+// What is in the environment by chance chooses no dead letters.
+func TestTheEnvironmentRedrivesNothing(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command(binary(), "deadletter", "redrive", "--kafka-addr", "127.0.0.1:1")
+	cmd.Env = append(os.Environ(), "AUDITRAIL_ALL=true", "AUDITRAIL_MODULE=PM", "AUDITRAIL_REASON=json", "AUDITRAIL_TOPIC=audit.events.pm.v1",
+		"AUDITRAIL_CUSTOMER=c1", "AUDITRAIL_SINCE=24h", "AUDITRAIL_UNTIL=1h", "AUDITRAIL_FORCE=true")
+	if said, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(said), "or say --all") {
+		t.Errorf("redrive without a filter: %v, %s", err, said)
 	}
 }

@@ -21,7 +21,7 @@ import (
 type ListConfig struct {
 	Kafka           kafka.Config `embed:""`
 	Filter          Filter       `embed:""`
-	IncludeRedriven bool         `help:"Also list those that were redriven."`
+	IncludeRedriven bool         `help:"Also list those that were redriven." env:"-"`
 	Order           string       `help:"Which come first: ${enum}, by append time." enum:"newest,oldest" default:"newest"`
 	Limit           int          `help:"Dead letters to list, at most; 0 lists all, and holds them in memory." default:"100"`
 	Output          string       `help:"Form: ${enum}; json is one object a line." enum:"table,json" default:"table"`
@@ -39,18 +39,20 @@ func (c ListConfig) Validate() error {
 type ShowConfig struct {
 	Kafka  kafka.Config `embed:""`
 	Letter Position     `arg:"" help:"Key of the dead letter, or topic/partition/offset of its record."`
-	Raw    bool         `help:"Only the value, byte for byte."`
+	Raw    bool         `help:"Only the value, byte for byte." env:"-"`
 }
 
 // RedriveConfig says what to redrive. Its tags are flags; see auditrail --help.
+// What chooses letters has no environment variable: one that happens to be set
+// would answer the question whether all are meant.
 type RedriveConfig struct {
 	Kafka           kafka.Config `embed:""`
 	Letters         []Position   `arg:"" optional:"" name:"letter" help:"Keys of dead letters, or topic/partition/offset of their records. None: whatever the filters let through."`
 	Filter          Filter       `embed:""`
-	All             bool         `help:"Redrive every open dead letter; needed when there is neither a letter nor a filter."`
-	IncludeRedriven bool         `help:"Also those that were redriven before. Ingest stores an event once, however often it is redriven."`
-	DryRun          bool         `help:"Say what would be done, and write nothing."`
-	Force           bool         `help:"Also send records that are expected to fail again."`
+	All             bool         `help:"Redrive every open dead letter; needed when there is neither a letter nor a filter." env:"-"`
+	IncludeRedriven bool         `help:"Also those that were redriven before. Ingest stores an event once, however often it is redriven." env:"-"`
+	DryRun          bool         `help:"Say what would be done, and write nothing." env:"-"`
+	Force           bool         `help:"Also send records that are expected to fail again." env:"-"`
 	RetentionDays   uint16       `help:"Days an event is kept, as ingest has it: older ones would fail again." default:"400"`
 }
 

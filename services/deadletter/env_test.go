@@ -43,7 +43,12 @@ type env struct {
 
 func newEnv(t *testing.T) *env {
 	t.Helper()
-	e := &env{t: t, kafka: testenv.Kafka(t)}
+	return newEnvOn(t, testenv.Kafka(t))
+}
+
+func newEnvOn(t *testing.T, brokers kafka.Config) *env {
+	t.Helper()
+	e := &env{t: t, kafka: brokers}
 	var err error
 	if e.cl, err = kafka.Open(t.Context(), e.kafka, zaptest.NewLogger(t), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(1<<20)); err != nil {
 		t.Fatal(err)

@@ -10,14 +10,15 @@ import (
 )
 
 // Filter chooses dead letters: those that meet every filter that is set.
-// Of a filter with several values one is enough.
+// Of a filter with several values one is enough. None has an environment
+// variable: what is chosen is said on the command line.
 type Filter struct {
-	Reason   []string `help:"Only those with this reason, such as too-old (repeatable or comma separated)." sep:","`
-	Module   []string `help:"Only those of the topic of this module code (repeatable or comma separated)." sep:","`
-	Topic    []string `help:"Only those of this topic (repeatable or comma separated)." sep:","`
-	Customer []string `help:"Only those of this customerUuid: the value's, as far as it can be read, else the record's key (repeatable)." sep:"none"`
-	Since    When     `help:"Only records that Kafka took at this time or later: RFC 3339, or how long ago, such as 24h." placeholder:"TIME"`
-	Until    When     `help:"Only records that Kafka took before this time: RFC 3339, or how long ago." placeholder:"TIME"`
+	Reason   []string `help:"Only those with this reason, such as too-old (repeatable or comma separated)." sep:"," env:"-"`
+	Module   []string `help:"Only those of the topic of this module code (repeatable or comma separated)." sep:"," env:"-"`
+	Topic    []string `help:"Only those of this topic (repeatable or comma separated)." sep:"," env:"-"`
+	Customer []string `help:"Only those of this customerUuid: the value's, as far as it can be read, else the record's key (repeatable)." sep:"none" env:"-"`
+	Since    When     `help:"Only records that Kafka took at this time or later: RFC 3339, or how long ago, such as 24h." placeholder:"TIME" env:"-"`
+	Until    When     `help:"Only records that Kafka took before this time: RFC 3339, or how long ago." placeholder:"TIME" env:"-"`
 }
 
 // When is an instant on a command line.

@@ -79,7 +79,8 @@ type letter struct {
 	reason     string
 	problem    string
 	appendedAt time.Time          // when Kafka took the record
-	key        []byte             // the record's own; nil: none
+	key        []byte             // the record's own, or its beginning; nil: none
+	keySize    int                // bytes of the whole key
 	value      []byte             // the record's own, or its beginning
 	cut        bool               // the value is only the beginning
 	size       int64              // bytes of the whole value
@@ -116,7 +117,7 @@ func parse(r *kgo.Record) (*letter, *marker) {
 	ours := map[string][]byte{}
 	var own []kgo.RecordHeader
 	for _, h := range r.Headers {
-		if !ourHeader[h.Key] {
+		if !topic.IsLetterHeader(h.Key) {
 			own = append(own, h)
 		} else if _, seen := ours[h.Key]; !seen {
 			ours[h.Key] = h.Value
@@ -134,7 +135,10 @@ func parse(r *kgo.Record) (*letter, *marker) {
 		batch: string(ours[topic.HeaderBatch]), headers: own,
 	}
 	if key, has := ours[topic.HeaderKey]; has {
-		l.key = append([]byte{}, key...) // an empty key is not none
+		l.key, l.keySize = append([]byte{}, key...), len(key) // an empty key is not none
+	}
+	if n, err := strconv.Atoi(string(ours[topic.HeaderKeySize])); err == nil {
+		l.keySize = n
 	}
 	if size, cut := ours[topic.HeaderSize]; cut {
 		l.cut, l.sha256 = true, string(ours[topic.HeaderSHA256])
@@ -143,13 +147,6 @@ func parse(r *kgo.Record) (*letter, *marker) {
 		}
 	}
 	return l, nil
-}
-
-// ourHeader are the headers that are not the record's own.
-var ourHeader = map[string]bool{
-	topic.HeaderReason: true, topic.HeaderProblem: true, topic.HeaderTopic: true, topic.HeaderTopicID: true, topic.HeaderPartition: true,
-	topic.HeaderOffset: true, topic.HeaderAppendedAt: true, topic.HeaderKey: true, topic.HeaderSize: true, topic.HeaderSHA256: true,
-	topic.HeaderBatch: true, topic.HeaderRedrivenAt: true, topic.HeaderRedrivenTo: true,
 }
 
 // millis reads epoch milliseconds; what is none is the zero time.

@@ -53,7 +53,7 @@ func List(ctx context.Context, cfg ListConfig, deps Deps) error {
 		rows.order = func(a, b row) int { return byTime(b, a) }
 	}
 	hidden := 0
-	if err := s.letters(ctx, "reading dead letters", nothing, cfg.Filter.match, func(l *letter, redrivenAt time.Time) error {
+	if err := s.letters(ctx, cfg.Filter.match, func(l *letter, redrivenAt time.Time) error {
 		if !redrivenAt.IsZero() && !cfg.IncludeRedriven {
 			hidden++
 			return nil

@@ -1,6 +1,8 @@
 package deadletter
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -45,6 +47,67 @@ func TestRedrivenTwiceStoredOnce(t *testing.T) {
 	e.settled()
 	stop()
 	b.stored(5)
+}
+
+// Copies of a record without a key, produced one by one by several runs, wait
+// for ingest together: they stand on one partition, so that one lane sees all.
+func TestCopiesWithoutAKeyAreStoredOnce(t *testing.T) {
+	t.Parallel()
+	e, b := newEnv(t), newTable(t)
+	const n, copies = 20, 3
+	stop := e.ingest(b, 1)
+	for i := range n {
+		e.produce(&kgo.Record{Topic: pm, Partition: int32(i % 2), Value: event(i, daysAgo(3), func(e *audit.Event) {
+			if i%4 < 2 {
+				e.ID = ""
+			}
+		})})
+	}
+	e.open(n)
+	e.settled()
+	stop()
+	for range copies {
+		if said, err := e.redrive(func(c *RedriveConfig) { c.All, c.IncludeRedriven = true, true }); err != nil || !strings.Contains(said, fmt.Sprintf("%d sent", n)) {
+			t.Fatalf("%v\n%s", err, said)
+		}
+	}
+	at := map[string]map[int32]int{}
+	used := map[int32]bool{}
+	for _, r := range e.records(pm) {
+		if first := headerOf(r, audit.HeaderRedriven); first != "" {
+			if at[first] == nil {
+				at[first] = map[int32]int{}
+			}
+			at[first][r.Partition]++
+			used[r.Partition] = true
+		}
+	}
+	if len(at) != n || len(used) != 2 {
+		t.Errorf("%d records were redriven to %d partitions, want %d to 2", len(at), len(used), n)
+	}
+	for first, partitions := range at {
+		if len(partitions) != 1 {
+			t.Errorf("the copies of %s are on partitions %v", first, partitions)
+		}
+	}
+	stop = e.ingest(b, 400)
+	b.stored(n)
+	e.settled()
+	stop()
+	b.stored(n)
+}
+
+// A redriven record with a key goes where the SDK sends that customer's events.
+func TestKeysGoWhereTheSDKSendsThem(t *testing.T) {
+	t.Parallel()
+	const partitions = 7
+	sdk, ours := kgo.StickyKeyPartitioner(nil).ForTopic(pm), samePlace().ForTopic(pm)
+	for i := range 100 {
+		r := &kgo.Record{Topic: pm, Key: []byte(strings.Repeat("k", i))}
+		if got, want := ours.Partition(r, partitions), sdk.Partition(r, partitions); got != want {
+			t.Errorf("key %q goes to %d, the SDK's to %d", r.Key, got, want)
+		}
+	}
 }
 
 // deadLetters reads the letters of the dead-letter topic, without its markers.

@@ -19,8 +19,11 @@ import (
 const (
 	// progressEvery is how often long work says how far it is.
 	progressEvery = 2 * time.Second
-	// stallTimeout is how long Kafka may send nothing.
+	// stallTimeout is how long Kafka may send nothing of what it has.
 	stallTimeout = 30 * time.Second
+	// quiet is how long Kafka may send nothing before it is asked what it still
+	// has: what is read may age out meanwhile.
+	quiet = 2 * time.Second
 	// fetchBytes bounds what the client holds ahead of the reader: packed, and
 	// text may unpack to twenty times as much.
 	fetchBytes = 1 << 20
@@ -32,6 +35,7 @@ type snapshot struct {
 	cfg   kafka.Config
 	log   *zap.Logger
 	notes io.Writer
+	more  func() string  // what progress notes say beside how far it is
 	spans map[int32]span // partitions that hold records
 	total int64          // records
 }
@@ -40,16 +44,10 @@ type span struct{ from, end int64 } // offsets; end is exclusive
 
 func takeSnapshot(ctx context.Context, cl *kgo.Client, cfg kafka.Config, deps Deps) (*snapshot, error) {
 	adm := kadm.NewClient(cl)
-	starts, err := adm.ListStartOffsets(ctx, topic.DeadLetter)
-	if err == nil {
-		err = starts.Error()
-	}
+	starts, err := listed(adm.ListStartOffsets(ctx, topic.DeadLetter))
 	var ends kadm.ListedOffsets
 	if err == nil {
-		ends, err = adm.ListEndOffsets(ctx, topic.DeadLetter)
-	}
-	if err == nil {
-		err = ends.Error()
+		ends, err = listed(adm.ListEndOffsets(ctx, topic.DeadLetter))
 	}
 	switch {
 	case errors.Is(err, kerr.UnknownTopicOrPartition):
@@ -57,7 +55,7 @@ func takeSnapshot(ctx context.Context, cl *kgo.Client, cfg kafka.Config, deps De
 	case err != nil:
 		return nil, fmt.Errorf("list the offsets of %s: %w", topic.DeadLetter, err)
 	}
-	s := &snapshot{cfg: cfg, log: deps.Log, notes: deps.Notes, spans: map[int32]span{}}
+	s := &snapshot{cfg: cfg, log: deps.Log, notes: deps.Notes, more: func() string { return "" }, spans: map[int32]span{}}
 	ends.Each(func(end kadm.ListedOffset) {
 		start, ok := starts.Lookup(end.Topic, end.Partition)
 		if ok && start.Offset < end.Offset {
@@ -68,9 +66,17 @@ func takeSnapshot(ctx context.Context, cl *kgo.Client, cfg kafka.Config, deps De
 	return s, nil
 }
 
-// read visits every record of the snapshot, each partition in order, until an
-// error. Progress goes to the notes: doing, how far it is, and what more says.
-func (s *snapshot) read(ctx context.Context, doing string, more func() string, visit func(*kgo.Record) error) error {
+// listed gives a failed partition's error, too.
+func listed(offsets kadm.ListedOffsets, err error) (kadm.ListedOffsets, error) {
+	if err == nil {
+		err = offsets.Error()
+	}
+	return offsets, err
+}
+
+// read visits every record of the snapshot that Kafka still has, each partition
+// in order, until an error. Progress goes to the notes: doing, and how far it is.
+func (s *snapshot) read(ctx context.Context, doing string, visit func(*kgo.Record) error) error {
 	if len(s.spans) == 0 {
 		return nil
 	}
@@ -89,9 +95,18 @@ func (s *snapshot) read(ctx context.Context, doing string, more func() string, v
 	}
 	defer cl.Close()
 	var n int64
-	said := time.Now()
+	said, heard := time.Now(), time.Now()
 	for len(left) > 0 {
 		fetches, err := s.poll(ctx, cl)
+		switch {
+		case err != nil:
+		case !fetches.Empty():
+			heard = time.Now()
+		case time.Since(heard) > stallTimeout:
+			err = fmt.Errorf("kafka %v sent nothing for %s", s.cfg.Addr, stallTimeout)
+		default:
+			s.forget(ctx, cl, left)
+		}
 		if err != nil {
 			return fmt.Errorf("read %s (%d of %d records done): %w", topic.DeadLetter, n, s.total, err)
 		}
@@ -112,41 +127,52 @@ func (s *snapshot) read(ctx context.Context, doing string, more func() string, v
 			}
 			if time.Since(said) >= progressEvery {
 				said = time.Now()
-				fmt.Fprintf(s.notes, "%s: %d of %d records%s\n", doing, n, s.total, more())
+				fmt.Fprintf(s.notes, "%s: %d of %d records%s\n", doing, n, s.total, s.more())
 			}
 		}
 	}
 	return nil
 }
 
-// poll waits for records, but not for ever.
+// forget drops from left the partitions of which Kafka dropped all that is to
+// be read. While Kafka does not answer there are none.
+func (s *snapshot) forget(ctx context.Context, cl *kgo.Client, left map[int32]bool) {
+	ctx, cancel := context.WithTimeout(ctx, quiet)
+	defer cancel()
+	starts, err := listed(kadm.NewClient(cl).ListStartOffsets(ctx, topic.DeadLetter))
+	if err != nil {
+		return
+	}
+	starts.Each(func(start kadm.ListedOffset) {
+		if start.Offset >= s.spans[start.Partition].end {
+			delete(left, start.Partition)
+		}
+	})
+}
+
+// poll waits for records, but not for long: there may be none.
 func (s *snapshot) poll(ctx context.Context, cl *kgo.Client) (kgo.Fetches, error) {
-	waiting, cancel := context.WithTimeout(ctx, stallTimeout)
+	waiting, cancel := context.WithTimeout(ctx, quiet)
 	defer cancel()
 	fetches := cl.PollFetches(waiting)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	if waiting.Err() != nil {
-		return nil, fmt.Errorf("kafka %v sent nothing for %s", s.cfg.Addr, stallTimeout)
-	}
 	for _, e := range fetches.Errors() {
 		var passed *kgo.ErrDataLoss // aged out
-		if !errors.As(e.Err, &passed) {
+		if !errors.As(e.Err, &passed) && !errors.Is(e.Err, context.DeadlineExceeded) {
 			return nil, e.Err
 		}
 	}
 	return fetches, nil
 }
 
-func nothing() string { return "" }
-
 // letters visits every dead letter of the snapshot that keep lets through,
 // once, and says when it was redriven: the zero time, if it is open. It reads
 // the snapshot twice, for a marker comes after its letter.
-func (s *snapshot) letters(ctx context.Context, doing string, more func() string, keep func(*letter) bool, visit func(l *letter, redrivenAt time.Time) error) error {
+func (s *snapshot) letters(ctx context.Context, keep func(*letter) bool, visit func(l *letter, redrivenAt time.Time) error) error {
 	f := newFold()
-	if err := s.read(ctx, "looking for what was redriven", nothing, func(r *kgo.Record) error {
+	if err := s.read(ctx, "looking for what was redriven", func(r *kgo.Record) error {
 		if _, m := parse(r); m != nil {
 			f.redriven[m.id] = m.at.UnixMilli()
 		}
@@ -154,7 +180,7 @@ func (s *snapshot) letters(ctx context.Context, doing string, more func() string
 	}); err != nil {
 		return err
 	}
-	return s.read(ctx, doing, more, func(r *kgo.Record) error {
+	return s.read(ctx, "reading dead letters", func(r *kgo.Record) error {
 		l, _ := parse(r)
 		if l == nil || !keep(l) || f.again(l.id) {
 			return nil

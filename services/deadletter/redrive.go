@@ -25,8 +25,6 @@ const (
 	// sendTimeout bounds each of the two writes of a round, also after a
 	// signal.
 	sendTimeout = 30 * time.Second
-	// recordBytes is the largest record an event topic takes.
-	recordBytes = 1 << 20
 )
 
 // Redrive puts dead letters back on their topics, says what became of them,
@@ -36,11 +34,7 @@ func Redrive(ctx context.Context, cfg RedriveConfig, deps Deps) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	cl, s, err := start(ctx, cfg.Kafka, deps,
-		kgo.ProducerBatchMaxBytes(recordBytes),
-		// The producer is idempotent and waits for all replicas; it may give
-		// up because a record that landed all the same is found by ingest.
-		kgo.AllowIdempotentProduceCancellation())
+	cl, s, err := start(ctx, cfg.Kafka, deps, producing()...)
 	if err != nil {
 		return stopped(ctx, err)
 	}
@@ -57,8 +51,8 @@ func Redrive(ctx context.Context, cfg RedriveConfig, deps Deps) error {
 	for _, p := range cfg.Letters {
 		r.wanted[p] = false
 	}
-	progress := func() string { return fmt.Sprintf(", %d %s", r.sent, r.verb()) }
-	err = s.letters(ctx, "redriving", progress, r.keep, func(l *letter, redrivenAt time.Time) error {
+	s.more = func() string { return fmt.Sprintf(", %d %s", r.sent, r.verb()) }
+	err = s.letters(ctx, r.keep, func(l *letter, redrivenAt time.Time) error {
 		return r.take(ctx, l, redrivenAt)
 	})
 	if err == nil {
@@ -71,6 +65,17 @@ func Redrive(ctx context.Context, cfg RedriveConfig, deps Deps) error {
 		err = fmt.Errorf("%d dead letters could not be sent; they stay open", r.failed)
 	}
 	return errors.Join(stopped(ctx, err), notFound(r.missing(err)))
+}
+
+// producing are the options of the client that sends.
+func producing() []kgo.Opt {
+	return []kgo.Opt{
+		kgo.RecordPartitioner(samePlace()),
+		kgo.ProducerBatchMaxBytes(topic.MaxMessageBytes),
+		// The producer is idempotent and waits for all replicas; it may give
+		// up because a record that landed all the same is found by ingest.
+		kgo.AllowIdempotentProduceCancellation(),
+	}
 }
 
 // redriver is the state of one run.
@@ -143,7 +148,7 @@ func (r *redriver) take(ctx context.Context, l *letter, redrivenAt time.Time) er
 		return nil
 	}
 	r.round = append(r.round, l)
-	if r.bytes += len(l.value); len(r.round) < roundLetters && r.bytes < roundBytes {
+	if r.bytes += l.bytes(); len(r.round) < roundLetters && r.bytes < roundBytes {
 		return nil
 	}
 	return r.flush(ctx)
@@ -186,14 +191,17 @@ func (r *redriver) flush(ctx context.Context) error {
 	r.round, r.bytes = nil, 0
 	var markers []*kgo.Record
 	var away error
-	for _, res := range r.produce(ctx, records) {
+	results, late := r.produce(ctx, records)
+	if late {
+		away = fmt.Errorf("kafka %v does not answer: once it does, run the command again", r.cfg.Kafka.Addr)
+	}
+	for _, res := range results {
 		l := of[res.Record]
 		if res.Err != nil {
 			r.failed++
 			why := res.Err.Error()
 			if errors.Is(res.Err, context.DeadlineExceeded) {
 				why = fmt.Sprintf("not acknowledged within %s", sendTimeout)
-				away = fmt.Errorf("kafka %v does not answer: once it does, run the command again", r.cfg.Kafka.Addr)
 			}
 			r.count(l, "failed: "+why)
 			continue
@@ -202,32 +210,63 @@ func (r *redriver) flush(ctx context.Context) error {
 		r.count(l, r.verb())
 		markers = append(markers, l.marker(time.Now(), res.Record))
 	}
-	if err := r.produce(ctx, markers).FirstErr(); err != nil {
+	marked, _ := r.produce(ctx, markers)
+	if err := marked.FirstErr(); err != nil {
 		return fmt.Errorf("mark the dead letters that were sent: %w: they may still be listed; redriving them again is safe", err)
 	}
 	return away
 }
 
-func (r *redriver) produce(ctx context.Context, records []*kgo.Record) kgo.ProduceResults {
+// produce also says whether the time ran out: the errors are then whatever the
+// client met last.
+func (r *redriver) produce(ctx context.Context, records []*kgo.Record) (results kgo.ProduceResults, late bool) {
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
-	return r.cl.ProduceSync(ctx, records...)
+	results = r.cl.ProduceSync(ctx, records...)
+	return results, ctx.Err() != nil
 }
 
 // record makes the letter's record again. Where it first stood goes along: of
 // a record that was redriven before and failed again, the very first place,
 // so that an event without an id gets the same one however often it is sent.
 func (l *letter) record() *kgo.Record {
-	headers := slices.Clone(l.headers)
-	known := slices.ContainsFunc(headers, func(h kgo.RecordHeader) bool {
-		_, ok := parseKey(string(h.Value))
-		return ok && h.Key == audit.HeaderRedriven
-	})
-	if !known {
-		headers = slices.DeleteFunc(headers, func(h kgo.RecordHeader) bool { return h.Key == audit.HeaderRedriven })
-		headers = append(headers, kgo.RecordHeader{Key: audit.HeaderRedriven, Value: []byte(l.id.key())})
+	first := l.id
+	var headers []kgo.RecordHeader
+	for _, h := range l.headers {
+		if h.Key != audit.HeaderRedriven {
+			headers = append(headers, h)
+		} else if id, ok := parseKey(string(h.Value)); ok {
+			first = id
+		}
 	}
+	headers = append(headers, kgo.RecordHeader{Key: audit.HeaderRedriven, Value: []byte(first.key())})
 	return &kgo.Record{Topic: l.topic, Key: l.key, Value: l.value, Headers: headers}
+}
+
+// bytes is what the letter's record takes.
+func (l *letter) bytes() int {
+	n := len(l.key) + len(l.value)
+	for _, h := range l.headers {
+		n += len(h.Key) + len(h.Value)
+	}
+	return n
+}
+
+// samePlace puts a record with a key where the SDK puts it, and one without,
+// by where it first stood, where it is put whenever it is redriven: two copies on two partitions would
+// be judged at the same time, and both stored.
+func samePlace() kgo.Partitioner {
+	sdk := kgo.StickyKeyPartitioner(nil)
+	return kgo.BasicConsistentPartitioner(func(name string) func(*kgo.Record, int) int {
+		keyed := sdk.ForTopic(name)
+		return func(r *kgo.Record, partitions int) int {
+			if r.Key == nil {
+				first := slices.IndexFunc(r.Headers, func(h kgo.RecordHeader) bool { return h.Key == audit.HeaderRedriven })
+				r = &kgo.Record{Key: r.Headers[first].Value}
+			}
+			return keyed.Partition(r, partitions)
+		}
+	})
 }
 
 // marker makes the record that closes the letter.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/auditrail/auditrail/pkg/audit"
@@ -70,7 +71,7 @@ func TestARedrivenRecordIsStored(t *testing.T) {
 			again = r
 		}
 	}
-	want := fmt.Sprintf("customer-1 [{trace t1} {%s 1} {%s %s}]", audit.HeaderResent, audit.HeaderRedriven, keyOf(rows, "customer-1"))
+	want := fmt.Sprintf("customer-1 [{%s 1} {trace t1} {%s %s}]", audit.HeaderResent, audit.HeaderRedriven, keyOf(rows, "customer-1"))
 	if got := fmt.Sprintf("%s %s", again.Key, again.Headers); got != want || !bytes.Equal(again.Value, old.Value) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -186,6 +187,7 @@ func TestWhatCannotBeRedrivenIsSkipped(t *testing.T) {
 		from(5, pm, "id-conflict", event(5)),
 		from(6, vm, "refused", event(6)),
 		from(7, pm, "refused", event(7)),
+		madeLetter(8, event(8), header(topic.HeaderKey, "k"), header(topic.HeaderKeySize, "100000")),
 	)
 	head := "TOPIC REASON LETTERS OUTCOME"
 	never := []string{head,
@@ -196,20 +198,22 @@ func TestWhatCannotBeRedrivenIsSkipped(t *testing.T) {
 	if err != nil || !told(said, append(never,
 		"audit.events.pm.v1 id-conflict 1 skipped: would fail again (id-conflict)",
 		"audit.events.pm.v1 made-up 1 skipped: it is a packed batch of records",
+		"audit.events.pm.v1 made-up 1 skipped: its key was cut",
 		"audit.events.pm.v1 made-up 1 skipped: its value was cut",
 		"audit.events.pm.v1 refused 1 would be sent",
 		"audit.events.vm.v1 refused 1 skipped: would fail again (topic)",
-		"1 would be sent, 6 skipped, 0 failed in")) {
+		"1 would be sent, 7 skipped, 0 failed in")) {
 		t.Errorf("%v\n%s", err, said)
 	}
 	said, err = e.redrive(func(c *RedriveConfig) { c.All, c.Force = true, true })
 	if err != nil || !told(said, append(never,
 		"audit.events.pm.v1 id-conflict 1 sent",
 		"audit.events.pm.v1 made-up 1 skipped: it is a packed batch of records",
+		"audit.events.pm.v1 made-up 1 skipped: its key was cut",
 		"audit.events.pm.v1 made-up 1 skipped: its value was cut",
 		"audit.events.pm.v1 refused 1 sent",
 		"audit.events.vm.v1 refused 1 sent",
-		"3 sent, 4 skipped, 0 failed in")) {
+		"3 sent, 5 skipped, 0 failed in")) {
 		t.Errorf("by force: %v\n%s", err, said)
 	}
 }
@@ -258,6 +262,23 @@ func TestAStoppedRedriveGoesOnWhereItWas(t *testing.T) {
 	}
 	if len(from) != n || len(e.records(pm)) != n {
 		t.Errorf("%d records of %d letters are on the topic, want %d of each", len(e.records(pm)), len(from), n)
+	}
+}
+
+// A round is bounded by all that its records take, not by their values alone.
+func TestARoundIsBoundedByWholeRecords(t *testing.T) {
+	t.Parallel()
+	const size = 60 << 10
+	l, _ := parse(madeLetter(1, event(1), kgo.RecordHeader{Key: "trace", Value: make([]byte, size/2)}, kgo.RecordHeader{Key: topic.HeaderKey, Value: make([]byte, size/2)}))
+	r := &redriver{contract: contract{maxAge: 24 * time.Hour, topics: map[string]uuid.UUID{pm: {}}}, outcomes: map[outcome]int{}}
+	ctx, stop := context.WithCancel(t.Context())
+	stop() // so that a round that is full shows
+	n := 1
+	for r.take(ctx, l, time.Time{}) == nil {
+		n++
+	}
+	if most := roundBytes/size + 1; n > most {
+		t.Errorf("a round has %d records of %d bytes, want at most %d", n, size, most)
 	}
 }
 

@@ -21,7 +21,7 @@ func Show(ctx context.Context, cfg ShowConfig, deps Deps) error {
 	defer cl.Close()
 	var found []*letter
 	markers := map[identity]*marker{}
-	if err := s.read(ctx, "looking for the dead letter", nothing, func(r *kgo.Record) error {
+	if err := s.read(ctx, "looking for the dead letter", func(r *kgo.Record) error {
 		l, m := parse(r)
 		switch {
 		case m != nil && m.id.partition == cfg.Letter.partition && m.id.offset == cfg.Letter.offset:
@@ -92,6 +92,9 @@ func describe(out io.Writer, l *letter, m *marker) {
 	recordKey := "none"
 	if l.key != nil {
 		recordKey = strconv.QuoteToGraphic(string(l.key))
+	}
+	if l.keySize > len(l.key) {
+		recordKey += fmt.Sprintf("; the first %d of %d bytes", len(l.key), l.keySize)
 	}
 	line("record key", recordKey)
 	for _, h := range l.headers {

@@ -34,6 +34,7 @@ func TestShow(t *testing.T) {
 		madeLetter(2, []byte("{\"a\":\"\x1b[2J\xff")),
 		madeLetter(3, []byte("the beginning"), header(topic.HeaderSize, "5000000"), header(topic.HeaderSHA256, "abc")),
 		madeLetter(4, []byte("packed"), header(topic.HeaderBatch, "4-9")),
+		madeLetter(5, []byte("long key"), header(topic.HeaderKey, "k"), header(topic.HeaderKeySize, "100000")),
 		l.marker(time.UnixMilli(1_700_000_100_000), &kgo.Record{Topic: pm, Partition: 1, Offset: 99}),
 	)
 	got, err := e.show("audit.events.pm.v1/0/1", false)
@@ -62,12 +63,12 @@ header     trace = "a\x00b"
 	if byKey, err := e.show(strings.ToUpper(l.id.topicID.String())+"/0/1", false); err != nil || byKey != got {
 		t.Errorf("by its key: %v\n%s", err, byKey)
 	}
-	for offset, want := range map[string]string{"2": "|{\"a\":\".[2J.|", "3": "the first 13 are kept, sha256 of the whole abc", "4": "offsets 4-9"} {
+	for offset, want := range map[string]string{"2": "|{\"a\":\".[2J.|", "3": "the first 13 are kept, sha256 of the whole abc", "4": "offsets 4-9", "5": `record key "k"; the first 1 of 100000 bytes`} {
 		if got, err := e.show(pm+"/0/"+offset, false); err != nil || !strings.Contains(got, want) || strings.Contains(got, "\x1b") {
 			t.Errorf("offset %s: %v, no %q in\n%s", offset, err, want, got)
 		}
 	}
-	for offset, why := range map[string]string{"3": "its value was cut", "4": "packed batch"} {
+	for offset, why := range map[string]string{"3": "its value was cut", "4": "packed batch", "5": "its key was cut"} {
 		if got, _ := e.show(pm+"/0/"+offset, false); !strings.Contains(got, "no, and it cannot be: ") || !strings.Contains(got, why) {
 			t.Errorf("offset %s: it does not say that it cannot be redriven:\n%s", offset, got)
 		}
@@ -75,7 +76,7 @@ header     trace = "a\x00b"
 	if got, err := e.show(pm+"/0/2", true); err != nil || got != "{\"a\":\"\x1b[2J\xff" {
 		t.Errorf("raw: got %q, %v", got, err)
 	}
-	if _, err := e.show(pm+"/0/5", false); err == nil || !strings.Contains(err.Error(), pm+"/0/5") {
+	if _, err := e.show(pm+"/0/6", false); err == nil || !strings.Contains(err.Error(), pm+"/0/6") {
 		t.Errorf("got %v for a letter that is not there", err)
 	}
 

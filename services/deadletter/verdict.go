@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/auditrail/auditrail/pkg/audit"
+	"github.com/auditrail/auditrail/services/internal/topic"
 )
 
 // lasting says why the letter can never be redriven, "" when it can.
@@ -18,15 +19,13 @@ func (l *letter) lasting() string {
 		return "it is a packed batch of records"
 	case l.cut:
 		return "its value was cut"
+	case l.keySize > len(l.key):
+		return "its key was cut"
 	case !isEvents:
 		return "it does not come from an event topic"
 	}
 	return ""
 }
-
-// reasonConflict is the reason of a record whose customer and id are those of
-// a stored event with other content.
-const reasonConflict = "id-conflict"
 
 // contract is what ingest will hold a redriven record to.
 type contract struct {
@@ -66,8 +65,8 @@ func (c contract) breaks(l *letter, now time.Time) string {
 		return problems[0].Rule
 	case audit.Topic(e.ModuleCode) != l.topic:
 		return audit.RuleTopic
-	case l.reason == reasonConflict:
-		return reasonConflict
+	case l.reason == topic.ReasonConflict:
+		return topic.ReasonConflict
 	}
 	return ""
 }

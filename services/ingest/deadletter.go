@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -19,22 +18,15 @@ import (
 // maxDeadValue is the longest value that a dead letter carries whole: with its
 // headers it must fit the topic. Records are packed when their topic's limit
 // is checked, so that longer ones arrive.
-const maxDeadValue = deadLetterBytes / 2
+const maxDeadValue = topic.MaxDeadLetterBytes / 2
 
 // deadLetter is a record that breaks a rule of the contract, or that cannot be
 // stored.
 type deadLetter struct {
 	record *kgo.Record // nil: written already
-	reason string      // one of the audit.Rule constants, or of those below
+	reason string      // one of the audit.Rule or topic.Reason constants
 	err    error
 }
-
-// Reasons beside the rules of the contract.
-const (
-	reasonConflict = "id-conflict" // an event with this customer and id is stored, and says something else
-	reasonRefused  = "refused"     // the engine refuses this record alone
-	reasonPacked   = "too-large"   // a batch of records that unpacks to too much
-)
 
 var errConflict = errors.New("another event of this customer has this id, with other content")
 
@@ -43,7 +35,7 @@ var errConflict = errors.New("another event of this customer has this id, with o
 func reason(err error) string {
 	var batch *packed
 	if errors.As(err, &batch) {
-		return reasonPacked
+		return topic.ReasonPacked
 	}
 	var decode *audit.DecodeError
 	if errors.As(err, &decode) {
@@ -72,7 +64,10 @@ func (d deadLetter) message(topicID uuid.UUID) *kgo.Record {
 		header(topic.HeaderAppendedAt, strconv.FormatInt(r.Timestamp.UnixMilli(), 10)),
 	}
 	if r.Key != nil {
-		headers = append(headers, kgo.RecordHeader{Key: topic.HeaderKey, Value: r.Key[:min(len(r.Key), maxDeadHeaders)]})
+		headers = append(headers, kgo.RecordHeader{Key: topic.HeaderKey, Value: r.Key[:min(len(r.Key), maxDeadKey)]})
+	}
+	if len(r.Key) > maxDeadKey {
+		headers = append(headers, header(topic.HeaderKeySize, strconv.Itoa(len(r.Key))))
 	}
 	if p := packedOf(r); p != nil {
 		headers = append(headers, header(topic.HeaderBatch, fmt.Sprintf("%d-%d", p.first, p.last)))
@@ -83,11 +78,12 @@ func (d deadLetter) message(topicID uuid.UUID) *kgo.Record {
 		headers = append(headers, header(topic.HeaderSize, strconv.Itoa(len(value))), header(topic.HeaderSHA256, hex.EncodeToString(sum[:])))
 		value = value[:maxDeadValue]
 	}
+	headers = append(headers, marks(r.Headers)...)
 	// A producer's own headers come along, within bounds, but for names of ours:
 	// they would be taken for what we say.
 	room := maxDeadHeaders
 	for _, h := range r.Headers {
-		if strings.HasPrefix(h.Key, topic.HeaderPrefix) && h.Key != audit.HeaderResent && h.Key != audit.HeaderRedriven {
+		if topic.IsLetterHeader(h.Key) || h.Key == audit.HeaderResent || h.Key == audit.HeaderRedriven {
 			continue
 		}
 		if room -= len(h.Key) + len(h.Value); room >= 0 {
@@ -97,8 +93,35 @@ func (d deadLetter) message(topicID uuid.UUID) *kgo.Record {
 	return &kgo.Record{Topic: topic.DeadLetter, Key: []byte(topicID.String() + "/" + partition + "/" + offset), Value: value, Headers: headers}
 }
 
-// maxDeadHeaders bounds the bytes of the producer's headers on a dead letter.
-const maxDeadHeaders = 64 << 10
+// marks gives what ingest heeds of a record's headers: one of each name, within
+// bounds. They come along whatever else the producer sent.
+func marks(headers []kgo.RecordHeader) (marks []kgo.RecordHeader) {
+	last := map[string][]byte{}
+	for _, h := range headers {
+		switch h.Key {
+		case audit.HeaderResent:
+			last[h.Key] = h.Value[:min(len(h.Value), maxResent)]
+		case audit.HeaderRedriven: // as eventID reads it
+			if first, err := parsePosition(string(h.Value)); err == nil {
+				last[h.Key] = []byte(first.String())
+			}
+		}
+	}
+	for _, key := range []string{audit.HeaderResent, audit.HeaderRedriven} {
+		if value, ok := last[key]; ok {
+			marks = append(marks, kgo.RecordHeader{Key: key, Value: value})
+		}
+	}
+	return marks
+}
+
+// Bounds of a dead letter, in bytes: of the record's key, of the producer's
+// headers, and of what HeaderResent says, where any value will do.
+const (
+	maxDeadKey     = 64 << 10
+	maxDeadHeaders = 64 << 10
+	maxResent      = 100
+)
 
 // bury writes dead letters and returns nil once all of them are on disk. It is
 // called before the offset moves past them: if we die between the two, they are

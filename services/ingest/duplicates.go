@@ -19,6 +19,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/auditrail/auditrail/services/internal/sqlgen/param"
+	"github.com/auditrail/auditrail/services/internal/topic"
 )
 
 // A producer may send an event twice: the same id of the same customer. A
@@ -180,7 +181,7 @@ func (l *lane) judge(ctx context.Context, b *batch) error {
 		b.rows = b.rows.only(func(row int) bool { _, ok := verdicts[row]; return !ok })
 	}
 	slices.Sort(conflicts)
-	return l.condemn(ctx, b, conflicts, reasonConflict, errConflict)
+	return l.condemn(ctx, b, conflicts, topic.ReasonConflict, errConflict)
 }
 
 // judgeRows compares rows with what is known, in order, so that of two in this

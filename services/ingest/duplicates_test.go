@@ -93,7 +93,7 @@ func TestOneIDWithTwoContentsIsAConflict(t *testing.T) {
 		if r == nil {
 			t.Fatalf("offset %s is no dead letter: %v", offset, dead)
 		}
-		if headerOf(r, topic.HeaderReason) != reasonConflict || headerOf(r, topic.HeaderProblem) != errConflict.Error() || !bytes.Equal(r.Value, want) {
+		if headerOf(r, topic.HeaderReason) != topic.ReasonConflict || headerOf(r, topic.HeaderProblem) != errConflict.Error() || !bytes.Equal(r.Value, want) {
 			t.Errorf("offset %s: got %q with headers %v", offset, r.Value, r.Headers)
 		}
 	}
@@ -208,7 +208,7 @@ func TestDiedAfterAConflictWasBuried(t *testing.T) {
 	p.insertAs(values, 0, 100, func(i int) bool { return i < 100 })
 	p.leavePending(values, 0, 100)
 	p.recovers()
-	if r := p.deadLetters(1)["100"]; r == nil || headerOf(r, topic.HeaderReason) != reasonConflict {
+	if r := p.deadLetters(1)["100"]; r == nil || headerOf(r, topic.HeaderReason) != topic.ReasonConflict {
 		t.Errorf("got %v", r)
 	}
 	p.leftOut(0)
@@ -252,7 +252,7 @@ func TestManyConflictsAreBuriedPieceByPiece(t *testing.T) {
 	dead := p.deadLetters(n)
 	for i, value := range others {
 		r := dead[fmt.Sprint(n+i)]
-		if r == nil || !bytes.Equal(r.Value, value) || headerOf(r, topic.HeaderReason) != reasonConflict {
+		if r == nil || !bytes.Equal(r.Value, value) || headerOf(r, topic.HeaderReason) != topic.ReasonConflict {
 			t.Fatalf("offset %d: got %v", n+i, r)
 		}
 	}

@@ -168,7 +168,7 @@ func TestABatchThatUnpacksToTooMuchIsPassedOver(t *testing.T) {
 	dead := p.deadLetters(2)
 	for last, span := range map[string]string{"4": "1-4", "8": "5-8"} {
 		r := dead[last]
-		if r == nil || headerOf(r, topic.HeaderReason) != reasonPacked || headerOf(r, topic.HeaderBatch) != span {
+		if r == nil || headerOf(r, topic.HeaderReason) != topic.ReasonPacked || headerOf(r, topic.HeaderBatch) != span {
 			t.Fatalf("offset %s: got %v", last, dead)
 		}
 		var batch kmsg.RecordBatch

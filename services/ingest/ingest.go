@@ -132,8 +132,6 @@ const (
 	// decompressBytes bounds one batch of Kafka unpacked: a bomb becomes a dead
 	// letter. Producers fill batches to a megabyte or so before they pack them.
 	decompressBytes bytesize.Bytes = 16 << 20
-	// deadLetterBytes is the largest batch of dead letters: the topic's limit.
-	deadLetterBytes = 2 << 20
 	// topicRefresh is how soon the topic of a new module is noticed.
 	topicRefresh = 10 * time.Second
 )
@@ -234,7 +232,7 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 		kgo.OnPartitionsAssigned(in.assigned), kgo.OnPartitionsRevoked(in.revoked), kgo.OnPartitionsLost(in.lostPartitions),
 		// Dead letters may be written twice; a stop must not wait for Kafka.
 		kgo.AllowIdempotentProduceCancellation(),
-		kgo.ProducerBatchMaxBytes(deadLetterBytes), kgo.ProducerBatchCompression(kgo.Lz4Compression(), kgo.NoCompression()),
+		kgo.ProducerBatchMaxBytes(topic.MaxDeadLetterBytes), kgo.ProducerBatchCompression(kgo.Lz4Compression(), kgo.NoCompression()),
 	)
 	if err != nil {
 		return err

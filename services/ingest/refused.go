@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/auditrail/auditrail/pkg/audit"
+	"github.com/auditrail/auditrail/services/internal/topic"
 )
 
 // A record that passes the contract may still be one that the engine does not
@@ -81,7 +82,7 @@ func (l *lane) withoutRefused(ctx context.Context, b *batch, rows *columns) (*co
 		return rows, nil
 	}
 	l.log.Error("the engine refuses records; they become dead letters", zap.Int("records", len(refused)), zap.Int64("offset", refused[0]), zap.Duration("took", time.Since(began)), zap.Error(why))
-	if err := l.condemn(ctx, b, refused, reasonRefused, why); err != nil {
+	if err := l.condemn(ctx, b, refused, topic.ReasonRefused, why); err != nil {
 		return nil, err
 	}
 	others := func(c *columns) *columns {

@@ -44,7 +44,7 @@ func TestARecordThatTheEngineRefusesDoesNotStopItsLane(t *testing.T) {
 	var offsets []string
 	for offset, r := range dead {
 		offsets = append(offsets, offset)
-		if !bytes.Contains(r.Value, []byte("poison")) || headerOf(r, topic.HeaderReason) != reasonRefused {
+		if !bytes.Contains(r.Value, []byte("poison")) || headerOf(r, topic.HeaderReason) != topic.ReasonRefused {
 			t.Errorf("offset %s: got %q with headers %v", offset, r.Value, r.Headers)
 		}
 		if said := headerOf(r, topic.HeaderProblem); !strings.Contains(said, "469") || strings.Contains(said, "poison") {

@@ -198,23 +198,42 @@ func TestATopicMadeAnewIsNotStoredYet(t *testing.T) {
 func TestAnnouncementsRunAheadOfCommits(t *testing.T) {
 	t.Parallel()
 	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM")
-	tr := p.tracker()
-	p.start()
-	p.produce(pm, 0, event(1), event(2))
-	p.stored(2)
-	p.committed()
-	// Somebody's commit does not say what is stored; the announcement did.
-	heard := func() int64 { return p.positions(tr)[pm+"/0"] }
-	p.until("the announcement", func() (bool, string) { n := heard(); return n == 2, fmt.Sprint(n) })
-	a := topic.Announcement{Topic: pm, TopicID: p.topicID(pm), Partition: 0, Next: 7, AppendedAt: time.Now().UnixMilli()}
-	other := a
-	other.TopicID[0]++
-	other.Next = 9
-	for _, a := range []topic.Announcement{other, a} {
+	// It looks at a group that never commits: all it knows, it has heard.
+	tr, err := stored.Open(stored.Config{Kafka: p.cfg.Kafka, Group: "nobody"}, zaptest.NewLogger(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(tr.Close)
+	p.completeFrom(tr, time.Now())
+	announce := func(a topic.Announcement) {
+		t.Helper()
 		if err := p.kafka.ProduceSync(t.Context(), &kgo.Record{Topic: topic.Ingested, Key: a.Key(), Value: a.Value()}).FirstErr(); err != nil {
 			t.Fatal(err)
 		}
 	}
+	a := topic.Announcement{Topic: pm, TopicID: p.topicID(pm), Partition: 1, Next: 5, AppendedAt: time.Now().UnixMilli()}
+	p.until("it to listen", func() (bool, string) {
+		announce(a)
+		n := p.positions(tr)[pm+"/1"]
+		return n == 5, fmt.Sprint(n)
+	})
+
+	heard := func() int64 { return p.positions(tr)[pm+"/0"] }
+	p.produce(pm, 0, event(1), event(2))
+	if n := heard(); n != 0 {
+		t.Errorf("the stored position is %d before ingest has begun", n)
+	}
+	p.start()
+	p.stored(2)
+	p.until("the announcement", func() (bool, string) { n := heard(); return n == 2, fmt.Sprint(n) })
+	p.completeFrom(tr, time.Now())
+
+	a.Partition, a.Next = 0, 7
+	other := a
+	other.TopicID[0]++
+	other.Next = 9
+	announce(other)
+	announce(a)
 	p.until("an announcement beyond the commit", func() (bool, string) { n := heard(); return n == 7, fmt.Sprint(n) })
 }
 

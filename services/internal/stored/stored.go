@@ -27,7 +27,10 @@ import (
 )
 
 // DefaultSlack suits clocks that are kept in step and replicas that follow
-// closely.
+// closely. A follower that sleeps is covered only by a slack of the brokers'
+// replica.lag.time.max.ms (30 s by default) or more: until it leaves the
+// in-sync set, a record that was appended is not yet below the end that is
+// listed.
 const DefaultSlack = time.Second
 
 // Config of a Tracker.

@@ -62,6 +62,9 @@ func newKnown() known {
 // (again within the Slack): it is complete up to the time of the first record
 // that is not stored, and up to that of the last that is. The watermark is the
 // smallest of these times.
+//
+// What Kafka dropped of a partition before anything was committed of it does
+// not count: ingest begins at what is left, and so does the watermark.
 func (t *Tracker) CompleteUpTo(ctx context.Context) (time.Time, error) {
 	t.mu.Lock()
 	last := t.last

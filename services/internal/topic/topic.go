@@ -36,12 +36,13 @@ var tables = []string{Settings}
 const EventsPattern = `^audit\.events\.[a-z][a-z0-9]{0,31}\.v1$`
 
 const (
-	// maxMessageBytes is the largest batch an event topic takes. It is well
+	// MaxMessageBytes is the largest batch an event topic takes. It is well
 	// above audit.MaxRecordBytes, so that an oversized record arrives, is
 	// dead-lettered and seen, instead of failing in its producer unseen.
-	maxMessageBytes = 1 << 20
-	// deadLetterFactor makes room for a dead letter's headers.
-	deadLetterFactor = 2
+	MaxMessageBytes = 1 << 20
+	// MaxDeadLetterBytes is the largest batch of dead letters: it leaves room
+	// for their headers.
+	MaxDeadLetterBytes = 2 * MaxMessageBytes
 )
 
 // Config is the module registry. Its tags are flags; see auditrail --help.
@@ -92,11 +93,11 @@ func (c Config) Specs() []Spec {
 	}
 	specs := make([]Spec, 0, len(c.Modules)+2+len(tables))
 	for _, m := range c.Modules {
-		specs = append(specs, base(audit.Topic(m), maxMessageBytes))
+		specs = append(specs, base(audit.Topic(m), MaxMessageBytes))
 	}
-	dead := base(DeadLetter, deadLetterFactor*maxMessageBytes)
+	dead := base(DeadLetter, MaxDeadLetterBytes)
 	dead.Partitions = 1
-	ingested := base(Ingested, maxMessageBytes)
+	ingested := base(Ingested, MaxMessageBytes)
 	ingested.Partitions = 1
 	ingested.Config["retention.ms"] = strconv.FormatInt(ingestedRetention.Milliseconds(), 10)
 	specs = append(specs, dead, ingested)

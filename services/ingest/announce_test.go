@@ -1,0 +1,82 @@
+package ingest
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap/zaptest"
+
+	"github.com/auditrail/auditrail/services/internal/kafka"
+	"github.com/auditrail/auditrail/services/internal/testenv"
+	"github.com/auditrail/auditrail/services/internal/topic"
+)
+
+// readAll reads a topic up to the end that it has now.
+func (p *pipeline) readAll(name string) (got []*kgo.Record) {
+	p.t.Helper()
+	ends, err := p.admin.ListEndOffsets(p.t.Context(), name)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	want := 0
+	ends.Each(func(o kadm.ListedOffset) { want += int(o.Offset) })
+	cl, err := kafka.Open(p.t.Context(), p.cfg.Kafka, zaptest.NewLogger(p.t), kgo.ConsumeTopics(name), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(p.t.Context(), deadline)
+	defer cancel()
+	for len(got) < want {
+		fetches := cl.PollFetches(ctx)
+		if err := fetches.Err(); err != nil {
+			p.t.Fatalf("got %d records of %s, want %d: %v", len(got), name, want, err)
+		}
+		got = append(got, fetches.Records()...)
+	}
+	return got
+}
+
+// Every announcement names the end of a batch and when its last record was
+// appended; the last one of each partition is of its last record, stored or
+// dead.
+func TestAnnouncementsSayWhatIsStored(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM")
+	p.cfg.Limits.BatchRows = 3
+	p.start()
+	const n = 20
+	for i := range n {
+		p.produce(pm, 0, event(i))
+	}
+	p.produce(pm, 1, event(n), []byte("a dead letter"))
+	p.stored(n + 1)
+
+	// What may be announced, by key: the end behind each record.
+	may, last := map[string]map[string]bool{}, map[string]string{}
+	id := p.topicID(pm)
+	for _, r := range p.readAll(pm) {
+		key := fmt.Sprintf("%s/%d", id, r.Partition)
+		value := fmt.Sprintf(`{"topic":%q,"topicId":%q,"partition":%d,"next":%d,"appendedAt":%d}`, pm, id, r.Partition, r.Offset+1, r.Timestamp.UnixMilli())
+		if may[key] == nil {
+			may[key] = map[string]bool{}
+		}
+		may[key][value], last[key] = true, value
+	}
+	if len(last) != 2 {
+		t.Fatalf("records are on %d partitions, want 2", len(last))
+	}
+	p.until("the announcements of the last records", func() (bool, string) {
+		said := map[string]string{}
+		for _, r := range p.readAll(topic.Ingested) {
+			if !may[string(r.Key)][string(r.Value)] {
+				t.Fatalf("%s says %s, which no record is behind", r.Key, r.Value)
+			}
+			said[string(r.Key)] = string(r.Value)
+		}
+		return fmt.Sprint(said) == fmt.Sprint(last), fmt.Sprintf("%v, want %v", said, last)
+	})
+}
