@@ -95,7 +95,8 @@ func (t Table) RetentionDays(customerUUID string, otherwise uint16) uint16 {
 // kept, by days.
 func (t Table) Retentions() map[uint16][]string {
 	byDays := map[uint16][]string{}
-	for customer, s := range t.table.List() {
+	for customer, e := range t.table.List() {
+		s := e.Value
 		if s.chosenRetention() {
 			byDays[s.RetentionDays] = append(byDays[s.RetentionDays], customer)
 		}
