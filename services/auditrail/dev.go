@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/alecthomas/kong"
 	"go.uber.org/zap"
@@ -38,6 +39,8 @@ type devCmd struct {
 	// The services' own limits are dev's flags too.
 	Ingest ingest.Limits `embed:""`
 	Query  query.Limits  `embed:""`
+
+	RetentionDelay time.Duration `help:"How long a subscription's choice of days must have stood before it counts." default:"10m"`
 }
 
 // Run runs everything until a signal. Parts are opened in the order of their
@@ -70,7 +73,7 @@ func (c *devCmd) Run(ctx context.Context, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
-	ingestCfg.Limits = c.Ingest
+	ingestCfg.Limits, ingestCfg.RetentionDelay = c.Ingest, c.RetentionDelay
 	if err := ingestCfg.Validate(); err != nil {
 		return err
 	}

@@ -565,7 +565,7 @@ func TestMistakesAreNamed(t *testing.T) {
 func TestASubscriptionChoosesHowLongItsEventsAreKept(t *testing.T) {
 	t.Parallel()
 	d := newDev(t)
-	d.start("--demo-rate", "0")
+	d.start("--demo-rate", "0", "--retention-delay", "0s")
 	for i, days := range []int{0, 2, 20, 90} {
 		at := time.Now().AddDate(0, 0, -days).UnixMilli()
 		for _, customer := range []string{demoCustomer, liteCustomer} {
@@ -587,11 +587,20 @@ func TestASubscriptionChoosesHowLongItsEventsAreKept(t *testing.T) {
 	settings(0, "{}", "show")
 	settings(1, "between 1 and 3650", "set", "--retention-days", "3651")
 	settings(1, "between 1 and 3650", "set", "--retention-days", "0")
-	settings(0, `{"retentionDays":10}`, "set", "--retention-days", "10")
+	settings(1, "--delete-older", "set", "--retention-days", "10")
+	settings(0, "{}", "show")
+	settings(0, "ingest's --retention-days -> 10 days", "set", "--retention-days", "10", "--delete-older")
 	settings(0, `{"retentionDays":10}`, "show")
 	d.total(chooses, 2)
 	d.total(other, 4)
 
 	d.produce("audit.events.pm.v1", fmt.Sprintf(`{"customerUuid":%q,"userUuid":"u9","moduleCode":"PM","action":"Add","createdDate":%d}`, demoCustomer, time.Now().UnixMilli()))
 	d.total(chooses, 3)
+
+	settings(1, "--delete-older", "unset", "--retention-days")
+	settings(0, "{}", "unset", "--retention-days", "--delete-older")
+	stdout, stderr, code := auditrail(t, "", "settings", "list", "--kafka-addr", d.kafka)
+	if want := fmt.Sprintf(`{"customerUuid":%q,"settings":{}}`+"\n", demoCustomer); code != 0 || stdout != want {
+		t.Errorf("settings list: got %d, %s%s, want %s", code, stdout, stderr, want)
+	}
 }

@@ -37,6 +37,8 @@ type Config struct {
 	Limits        Limits       `embed:""`
 	Group         string       `name:"ingest-group" help:"Kafka consumer group." default:"auditrail-ingest"`
 	RetentionDays uint16       `help:"Days an event is kept after it happened, unless its subscription chose otherwise; older ones are refused, whatever it chose." default:"400"`
+	// RetentionDelay of zero acts on a choice at once: what is deleted does not come back.
+	RetentionDelay time.Duration `help:"How long a subscription's choice of days must have stood before it counts: until then a wrong one can be taken back." default:"10m"`
 	// SessionTimeout is how long the group waits for a replica that went silent
 	// before it hands its partitions to others. Zero means 10 s. Brokers refuse
 	// less than 6 s unless they are told otherwise.
@@ -83,6 +85,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("--look-up-first must be 0 or more, not %d", l.LookUpFirst)
 	case c.RetentionDays < settings.MinRetentionDays || c.RetentionDays > settings.MaxRetentionDays:
 		return fmt.Errorf("--retention-days must be between %d and %d, not %d", settings.MinRetentionDays, settings.MaxRetentionDays, c.RetentionDays)
+	case c.RetentionDelay < 0:
+		return fmt.Errorf("--retention-delay must be 0 or more, not %s", c.RetentionDelay)
 	case c.SessionTimeout < 0:
 		return fmt.Errorf("--ingest-session-timeout must be above 0, not %s", c.SessionTimeout)
 	}

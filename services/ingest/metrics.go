@@ -32,7 +32,9 @@ type metrics struct {
 	repaired    prometheus.Counter
 	duplicates  *prometheus.CounterVec
 	mutations   *prometheus.CounterVec
-	unannounced prometheus.Counter
+
+	retentionFailing prometheus.Gauge
+	unannounced      prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, b *budget) *metrics {
@@ -49,15 +51,16 @@ func newMetrics(reg prometheus.Registerer, b *budget) *metrics {
 			Buckets: prometheus.ExponentialBuckets(1<<10, 4, 10)}),
 		latency: f.NewHistogramVec(prometheus.HistogramOpts{Name: name("insert_duration_seconds"), Help: "Time of one attempt to insert.",
 			Buckets: prometheus.ExponentialBuckets(0.005, 2, 14)}, []string{"result"}),
-		retries:     f.NewCounterVec(prometheus.CounterOpts{Name: name("retries_total"), Help: "Attempts that failed and were repeated."}, []string{"what"}),
-		lag:         f.NewGaugeVec(prometheus.GaugeOpts{Name: name("lag_records"), Help: "Records in the partition that are not stored yet; its end is as of the last fetch."}, []string{"topic", "partition"}),
-		fetchErrors: f.NewCounterVec(prometheus.CounterOpts{Name: name("fetch_errors_total"), Help: "Errors of fetches by kind; out-of-range means that Kafka dropped records before they were stored."}, []string{"kind"}),
-		laneStops:   f.NewCounterVec(prometheus.CounterOpts{Name: name("lane_stops_total"), Help: "Lanes that stopped by themselves: moved, their partition has another owner; mismatch, an operator is needed."}, []string{"reason"}),
-		repaired:    f.NewCounter(prometheus.CounterOpts{Name: name("repaired_rows_total"), Help: "Rows that the engine had acknowledged as a repetition and did not have; they were inserted again."}),
-		duplicates:  f.NewCounterVec(prometheus.CounterOpts{Name: name("duplicates_total"), Help: "Records left out because an event with their customer, id and content is stored already."}, []string{"topic"}),
-		mutations:   f.NewCounterVec(prometheus.CounterOpts{Name: name("retention_mutations_total"), Help: "Mutations that bring stored rows to the retention their subscription chose: started, or failed to start."}, []string{"result"}),
-		unannounced: f.NewCounter(prometheus.CounterOpts{Name: name("announcement_failures_total"), Help: "Announcements of what is stored that Kafka did not take."}),
-		lanes:       f.NewGauge(prometheus.GaugeOpts{Name: name("lanes"), Help: "Partitions this process carries."}),
+		retries:          f.NewCounterVec(prometheus.CounterOpts{Name: name("retries_total"), Help: "Attempts that failed and were repeated."}, []string{"what"}),
+		lag:              f.NewGaugeVec(prometheus.GaugeOpts{Name: name("lag_records"), Help: "Records in the partition that are not stored yet; its end is as of the last fetch."}, []string{"topic", "partition"}),
+		fetchErrors:      f.NewCounterVec(prometheus.CounterOpts{Name: name("fetch_errors_total"), Help: "Errors of fetches by kind; out-of-range means that Kafka dropped records before they were stored."}, []string{"kind"}),
+		laneStops:        f.NewCounterVec(prometheus.CounterOpts{Name: name("lane_stops_total"), Help: "Lanes that stopped by themselves: moved, their partition has another owner; mismatch, an operator is needed."}, []string{"reason"}),
+		repaired:         f.NewCounter(prometheus.CounterOpts{Name: name("repaired_rows_total"), Help: "Rows that the engine had acknowledged as a repetition and did not have; they were inserted again."}),
+		duplicates:       f.NewCounterVec(prometheus.CounterOpts{Name: name("duplicates_total"), Help: "Records left out because an event with their customer, id and content is stored already."}, []string{"topic"}),
+		mutations:        f.NewCounterVec(prometheus.CounterOpts{Name: name("retention_mutations_total"), Help: "Mutations that bring stored rows to the retention their subscription chose: started, or failed to start."}, []string{"result"}),
+		retentionFailing: f.NewGauge(prometheus.GaugeOpts{Name: name("retention_failing_seconds"), Help: "For how long this process has failed to bring stored rows to the retention their subscription chose; 0: it does not fail."}),
+		unannounced:      f.NewCounter(prometheus.CounterOpts{Name: name("announcement_failures_total"), Help: "Announcements of what is stored that Kafka did not take."}),
+		lanes:            f.NewGauge(prometheus.GaugeOpts{Name: name("lanes"), Help: "Partitions this process carries."}),
 	}
 }
 

@@ -2,7 +2,9 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"go.uber.org/zap"
 
+	"github.com/auditrail/auditrail/services/internal/settings"
 	"github.com/auditrail/auditrail/services/internal/sqlgen/param"
 )
 
@@ -22,19 +25,50 @@ import (
 // mutation landed that was reported lost, or that a batch was inserted with the
 // choice before: the next pass finds what differs. Two replicas at a time do no
 // harm: the second mutation finds nothing to change.
+//
+// What is deleted does not come back, so a choice counts only once it has stood
+// for Config.RetentionDelay: a wrong one can be taken back until then.
 
 const (
 	// reconcileEvery is how often stored rows are compared with the choices.
 	reconcileEvery = time.Minute
+	// reconcileAgain is the pause after a pass that failed.
+	reconcileAgain = 10 * time.Second
 	// reconcileTimeout bounds one statement of that.
 	reconcileTimeout = time.Minute
+	// compareTimeout bounds one that may read all rows of its subscriptions.
+	compareTimeout = 10 * time.Minute
+	// compareMargin is how long before a pass that found nothing rows are
+	// compared again: for inserts that were under way then.
+	compareMargin = time.Hour
 	// reconcileCustomers bounds the subscriptions that one statement names.
 	reconcileCustomers = 1000
 )
 
-// retentionDays of a subscription's events.
+// retentionDays of a subscription's events that are stored now. While its
+// choice may still be taken back, they get no fewer days than without one; a
+// pass corrects them later.
 func (in *ingest) retentionDays(customer string) uint16 {
-	return in.settings.RetentionDays(customer, in.cfg.RetentionDays)
+	r, ok := in.settings.Retention(customer)
+	switch {
+	case !ok:
+		return in.cfg.RetentionDays
+	case time.Now().Before(in.counts(r)):
+		return max(r.Days, in.cfg.RetentionDays)
+	default:
+		return in.chosen(r)
+	}
+}
+
+// counts is when a choice begins to count.
+func (in *ingest) counts(r settings.Retention) time.Time { return r.At.Add(in.cfg.RetentionDelay) }
+
+// chosen days; a choice that was unset is the default.
+func (in *ingest) chosen(r settings.Retention) uint16 {
+	if r.Days == 0 {
+		return in.cfg.RetentionDays
+	}
+	return r.Days
 }
 
 // retain gives every row the days of its customer.
@@ -54,33 +88,80 @@ func (c *columns) expired(row int, now time.Time) bool {
 	return age > time.Duration(c.retention[row])*24*time.Hour
 }
 
-// keepRetention compares stored rows with the choices until ctx ends: every
-// minute, and at once when a choice changes.
+// keeper compares stored rows with the choices.
+type keeper struct {
+	*ingest
+	seen    map[string]settings.Retention // choices that the last pass knew
+	clean   map[string]settings.Retention // choices that all rows ingested before since are as
+	since   int64                         // in ms since 1970, by the engine's clock
+	failing time.Time                     // when passes began to fail; zero: they do not
+}
+
+// keepRetention compares until ctx ends: every minute, and when a choice begins
+// to count.
 func (in *ingest) keepRetention(ctx context.Context) {
 	changed, stop := in.settings.Watch()
 	defer stop()
-	every := time.NewTicker(reconcileEvery)
-	defer every.Stop()
+	k := &keeper{ingest: in}
+	var next time.Time
+	due := time.NewTimer(0)
+	defer due.Stop()
 	for {
-		if in.retry(ctx, "retention", "", in.reconcile) != nil {
-			return // stopping
-		}
 		select {
-		case <-every.C:
-		case <-changed:
+		case <-due.C:
+			next = time.Now().Add(k.pass(ctx))
+		case <-changed: // it is not acted on yet
 		case <-ctx.Done():
 			return
 		}
+		due.Reset(time.Until(k.wake(next)))
 	}
 }
 
-// reconcile makes one pass, on one replica of the group.
-func (in *ingest) reconcile(ctx context.Context) error {
-	first, err := in.firstMember(ctx)
-	if err != nil || !first {
-		return err
+// wake is when the next pass is due: at next, or when a choice that the last
+// one did not know begins to count.
+func (k *keeper) wake(next time.Time) time.Time {
+	if !k.failing.IsZero() {
+		return next
 	}
-	return in.applyRetention(ctx)
+	for customer, r := range k.settings.Retentions() {
+		if counts := k.counts(r); k.seen[customer] != r && counts.Before(next) {
+			next = counts
+		}
+	}
+	return next
+}
+
+// pass makes one pass, on one replica of the group, and returns the pause after
+// it. A failure is no reason to take the replica for unready: it ingests.
+func (k *keeper) pass(ctx context.Context) time.Duration {
+	first, err := k.firstMember(ctx)
+	switch {
+	case err != nil:
+	case first:
+		err = k.apply(ctx)
+	default:
+		k.seen, k.clean = k.standing(), nil // what another does, we do not know
+	}
+	if err == nil || ctx.Err() != nil {
+		k.failing = time.Time{}
+		k.metrics.retentionFailing.Set(0)
+		return reconcileEvery
+	}
+	if k.failing.IsZero() {
+		k.failing = time.Now()
+	}
+	k.metrics.retentionFailing.Set(max(1, time.Since(k.failing).Seconds()))
+	k.metrics.retries.WithLabelValues("retention").Inc()
+	k.repeats.Warn("retention failed, will be repeated", zap.Duration("pause", reconcileAgain), zap.Error(err))
+	return reconcileAgain
+}
+
+// standing are the choices that count.
+func (k *keeper) standing() map[string]settings.Retention {
+	now, standing := time.Now(), k.settings.Retentions()
+	maps.DeleteFunc(standing, func(_ string, r settings.Retention) bool { return now.Before(k.counts(r)) })
+	return standing
 }
 
 // firstMember says that no other member of the group has a lower id, or that we
@@ -98,58 +179,92 @@ func (in *ingest) firstMember(ctx context.Context) (bool, error) {
 	return member == "" || len(byID) > 0 && byID[0].MemberID == member, nil
 }
 
-// applyRetention starts a mutation for the rows that differ from what their
-// subscription chose. While one is unfinished it starts none.
-func (in *ingest) applyRetention(ctx context.Context) error {
-	if busy, err := in.mutating(ctx); err != nil || busy {
+// look is what one statement looks for: rows ingested since then with other days.
+type look struct {
+	days  uint16
+	since int64 // in ms since 1970; 0: whenever
+}
+
+// apply starts a mutation for the rows that differ from what their subscription
+// chose. While one is unfinished it starts none. What a pass before has compared
+// is not compared again; only a choice that is new since is compared with all.
+func (k *keeper) apply(ctx context.Context) error {
+	k.seen = k.standing()
+	if busy, err := k.mutating(ctx); err != nil || busy {
 		return err
 	}
-	for days, customers := range in.settings.Retentions() {
+	now, err := k.engineTime(ctx)
+	if err != nil {
+		return err
+	}
+	looks := map[look][]string{}
+	for customer, r := range k.seen {
+		l := look{days: k.chosen(r)}
+		if was, ok := k.clean[customer]; ok && was == r {
+			l.since = k.since
+		}
+		looks[l] = append(looks[l], customer)
+	}
+	clean := true
+	for l, customers := range looks {
 		slices.Sort(customers)
 		for some := range slices.Chunk(customers, reconcileCustomers) {
-			differ, err := in.otherThan(ctx, days, some)
+			differ, err := k.otherThan(ctx, l, some)
 			if err != nil {
 				return err
 			}
 			if len(differ) == 0 {
 				continue
 			}
-			if err := in.mutate(ctx, days, differ); err != nil {
-				in.metrics.mutations.WithLabelValues("failed").Inc()
+			clean = false
+			if err := k.mutate(ctx, l.days, differ); err != nil {
+				k.metrics.mutations.WithLabelValues("failed").Inc()
 				return err
 			}
-			in.metrics.mutations.WithLabelValues("started").Inc()
-			in.log.Info("retention of stored events changes", zap.Uint16("days", days), zap.Int("subscriptions", len(differ)))
+			k.metrics.mutations.WithLabelValues("started").Inc()
+			k.log.Info("retention of stored events changes", zap.Uint16("days", l.days), zap.Int("subscriptions", len(differ)))
 		}
+	}
+	if clean {
+		k.clean, k.since = k.seen, now-compareMargin.Milliseconds()
 	}
 	return nil
 }
 
-// mutating says that a mutation of the retention is unfinished. When it keeps
-// failing the error has the engine's words: those behind it would wait for it.
+// mutating says that a mutation of the retention is unfinished. That one keeps
+// failing is an error: those behind it would wait for it.
 func (in *ingest) mutating(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, reconcileTimeout)
 	defer cancel()
-	var unfinished uint64
-	var reason string
-	if err := in.store.QueryRow(ctx, `SELECT count(), max(latest_fail_reason) FROM system.mutations
-		WHERE database = currentDatabase() AND table = 'audit_events' AND NOT is_done AND position(command, 'retention_days') > 0`).Scan(&unfinished, &reason); err != nil {
-		return false, fmt.Errorf("look for unfinished mutations: %w", err)
+	var unfinished, failing uint64
+	if err := in.store.QueryRow(ctx, `SELECT count(), countIf(latest_fail_reason != '') FROM system.mutations
+		WHERE database = currentDatabase() AND table = 'audit_events' AND NOT is_done AND position(command, 'retention_days') > 0`).Scan(&unfinished, &failing); err != nil {
+		return false, wordless("look for unfinished mutations", err)
 	}
-	if reason != "" {
-		return true, fmt.Errorf("a mutation of audit_events keeps failing (see system.mutations; KILL MUTATION ends it): %.300s", reason)
+	if failing > 0 {
+		return true, errors.New("a mutation of audit_events keeps failing: latest_fail_reason in system.mutations says why, KILL MUTATION ends it")
 	}
 	return unfinished > 0, nil
 }
 
-// otherThan lists those of the customers that have rows with other days.
-func (in *ingest) otherThan(ctx context.Context, days uint16, customers []string) (differ []string, err error) {
+// engineTime is the engine's clock, in ms since 1970.
+func (in *ingest) engineTime(ctx context.Context) (now int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, reconcileTimeout)
 	defer cancel()
-	rows, err := in.store.Query(clickhouse.Context(ctx, retentionParameters(days, customers)),
-		"SELECT DISTINCT customer_uuid FROM audit_events WHERE "+otherDays)
+	if err := in.store.QueryRow(ctx, "SELECT toUnixTimestamp64Milli(now64(3))").Scan(&now); err != nil {
+		return 0, wordless("ask for the time", err)
+	}
+	return now, nil
+}
+
+// otherThan lists those of the customers that have such rows.
+func (in *ingest) otherThan(ctx context.Context, l look, customers []string) (differ []string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, compareTimeout)
+	defer cancel()
+	rows, err := in.store.Query(clickhouse.Context(ctx, retentionParameters(l, customers)),
+		"SELECT DISTINCT customer_uuid FROM audit_events WHERE ingested_at >= fromUnixTimestamp64Milli({since:Int64}, 'UTC') AND "+otherDays)
 	if err != nil {
-		return nil, fmt.Errorf("compare rows with their retention: %w", err)
+		return nil, wordless("compare rows with their retention", err)
 	}
 	defer func() { _ = rows.Close() }() // Err tells what matters
 	for rows.Next() {
@@ -159,7 +274,19 @@ func (in *ingest) otherThan(ctx context.Context, days uint16, customers []string
 		}
 		differ = append(differ, customer)
 	}
-	return differ, rows.Err()
+	if err := rows.Err(); err != nil {
+		return nil, wordless("compare rows with their retention", err)
+	}
+	return differ, nil
+}
+
+// wordless says what failed, without the engine's words: they may quote values.
+func wordless(what string, err error) error {
+	var e *clickhouse.Exception
+	if errors.As(err, &e) {
+		return fmt.Errorf("%s: ClickHouse answers with error %d; system.query_log has its words", what, e.Code)
+	}
+	return fmt.Errorf("%s: %w", what, err)
 }
 
 // mutate starts a mutation, one attempt. If it landed and we are told that it
@@ -167,11 +294,11 @@ func (in *ingest) otherThan(ctx context.Context, days uint16, customers []string
 func (in *ingest) mutate(ctx context.Context, days uint16, customers []string) error {
 	ctx, cancel := context.WithTimeout(ctx, reconcileTimeout)
 	defer cancel()
-	ctx = clickhouse.Context(ctx, retentionParameters(days, customers),
+	ctx = clickhouse.Context(ctx, retentionParameters(look{days: days}, customers),
 		// It may rewrite the whole table: system.mutations tells when it is done.
 		clickhouse.WithSettings(clickhouse.Settings{"mutations_sync": 0}))
 	if err := in.store.Exec(ctx, "ALTER TABLE audit_events UPDATE retention_days = {days:UInt16} WHERE "+otherDays); err != nil {
-		return fmt.Errorf("change the retention of stored rows: %w", err)
+		return wordless("change the retention of stored rows", err)
 	}
 	return nil
 }
@@ -179,8 +306,8 @@ func (in *ingest) mutate(ctx context.Context, days uint16, customers []string) e
 // otherDays holds for the rows of the customers that have other days.
 const otherDays = "customer_uuid IN {customers:Array(String)} AND retention_days != {days:UInt16}"
 
-func retentionParameters(days uint16, customers []string) clickhouse.QueryOption {
-	set := param.Set{"days": strconv.Itoa(int(days))}
+func retentionParameters(l look, customers []string) clickhouse.QueryOption {
+	set := param.Set{"days": strconv.Itoa(int(l.days)), "since": strconv.FormatInt(l.since, 10)}
 	set.Texts("customers", customers)
 	return clickhouse.WithParameters(clickhouse.Parameters(set))
 }

@@ -31,7 +31,7 @@ func (p *pipeline) choices() settings.Table {
 
 func (p *pipeline) choose(table settings.Table, customer string, days uint16) {
 	p.t.Helper()
-	if _, err := table.Change(p.t.Context(), customer, func(s *settings.Settings) { s.RetentionDays = days }); err != nil {
+	if _, err := table.Change(p.t.Context(), customer, func(s *settings.Settings) error { s.RetentionDays = days; return nil }); err != nil {
 		p.t.Fatal(err)
 	}
 }
@@ -144,24 +144,95 @@ func TestOneOfSeveralReplicasKeepsRetention(t *testing.T) {
 }
 
 // reconciler is an ingest that has its choices and its table, and no lanes.
-func (p *pipeline) reconciler(table settings.Table) *ingest {
+func (p *pipeline) reconciler(table settings.Table) *keeper {
 	log := zaptest.NewLogger(p.t)
 	in := newIngest(p.cfg, Deps{Log: log, Ops: ops.New(log)}, p.conn)
 	in.settings = table
-	return in
+	return &keeper{ingest: in}
 }
 
 // pass makes passes until nothing is left to do.
-func (p *pipeline) pass(in *ingest) {
+func (p *pipeline) pass(k *keeper) {
 	p.t.Helper()
 	p.until("nothing to change", func() (bool, string) {
-		before := testutil.ToFloat64(in.metrics.mutations.WithLabelValues("started"))
-		if err := in.applyRetention(p.t.Context()); err != nil {
+		before := testutil.ToFloat64(k.metrics.mutations.WithLabelValues("started"))
+		if err := k.apply(p.t.Context()); err != nil {
 			return false, err.Error()
 		}
-		busy, err := in.mutating(p.t.Context())
-		return err == nil && !busy && testutil.ToFloat64(in.metrics.mutations.WithLabelValues("started")) == before, fmt.Sprint(busy, err)
+		busy, err := k.mutating(p.t.Context())
+		return err == nil && !busy && testutil.ToFloat64(k.metrics.mutations.WithLabelValues("started")) == before, fmt.Sprint(busy, err)
 	})
+}
+
+// TestAChoiceCountsOnceItHasStood: until then rows that are stored keep their
+// days, and those that arrive get no fewer than without it.
+func TestAChoiceCountsOnceItHasStood(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM")
+	p.cfg.RetentionDelay = time.Hour
+	p.produce(pm, 0, event(0, of("a", 20)), event(1, of("a", 2)))
+	p.insertAs([][]byte{event(0, of("a", 20)), event(1, of("a", 2))}, 0, 1, func(int) bool { return true })
+	table := p.choices()
+	p.choose(table, "a", 7)
+	p.choose(table, "b", 3000)
+	k := p.reconciler(table)
+	days := func(want map[string]uint16) {
+		t.Helper()
+		got := map[string]uint16{}
+		for customer := range want {
+			got[customer] = k.retentionDays(customer)
+		}
+		if diff := cmp.Diff(got, want); diff != "" {
+			t.Errorf("days of new rows: -got +want:\n%s", diff)
+		}
+	}
+	p.pass(k)
+	p.become(map[string]string{"a": "20/400 2/400"})
+	days(map[string]uint16{"a": 400, "b": 3000, "c": 400})
+	r, _ := table.Retention("a")
+	if got, now := k.wake(r.At.Add(2*time.Hour)), r.At.Add(time.Hour); !got.Equal(now) {
+		t.Errorf("the next pass is at %s, want it at %s, when the choice begins to count", got, now)
+	}
+
+	// Taken back, as if it had never been.
+	p.choose(table, "a", 70)
+	k.cfg.RetentionDelay = 0
+	p.pass(k)
+	p.become(map[string]string{"a": "20/70 2/70"})
+	days(map[string]uint16{"a": 70, "b": 3000, "c": 400})
+
+	// Unset: stored rows follow the default.
+	p.choose(table, "a", 0)
+	p.pass(k)
+	p.become(map[string]string{"a": "20/400 2/400"})
+	days(map[string]uint16{"a": 400, "b": 3000, "c": 400})
+}
+
+// TestOnlyWhatIsNewIsComparedAgain, unless a choice is new or the process is.
+func TestOnlyWhatIsNewIsComparedAgain(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM")
+	values := [][]byte{event(0, of("a", 1)), event(1, of("b", 1))}
+	p.produce(pm, 0, values...)
+	p.insertAs(values, 0, 1, func(int) bool { return true })
+	table := p.choices()
+	p.choose(table, "a", 30)
+	p.choose(table, "b", 30)
+	k := p.reconciler(table)
+	p.pass(k)
+	p.become(map[string]string{"a": "1/30", "b": "1/30"})
+	// No insert makes such rows: they show what is read.
+	if err := p.conn.Exec(t.Context(), `INSERT INTO audit_events (customer_uuid, created_date, ingested_at, retention_days)
+		SELECT customer_uuid, created_date, now64(3) - INTERVAL 1 DAY, 400 FROM audit_events`); err != nil {
+		t.Fatal(err)
+	}
+	p.pass(k)
+	p.become(map[string]string{"a": "1/400 1/30", "b": "1/400 1/30"})
+	p.choose(table, "a", 31)
+	p.pass(k)
+	p.become(map[string]string{"a": "1/31 1/31", "b": "1/400 1/30"})
+	p.pass(p.reconciler(table))
+	p.become(map[string]string{"a": "1/31 1/31", "b": "1/30 1/30"})
 }
 
 // TestPassesOfTwoReplicasAndOneThatWasReportedLost: work done twice changes
@@ -197,7 +268,7 @@ func TestPassesOfTwoReplicasAndOneThatWasReportedLost(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	p.choose(table, "b", 5)
-	if err := one.applyRetention(ctx); err == nil {
+	if err := one.apply(ctx); err == nil {
 		t.Error("a pass that could do nothing says that all is well")
 	}
 	p.pass(one)
@@ -283,9 +354,15 @@ func TestAMutationThatKeepsFailingIsSaid(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.until("the failure to be told", func() (bool, string) {
-		err := in.applyRetention(ctx)
-		return err != nil && strings.Contains(err.Error(), "out of luck"), fmt.Sprint(err)
+		err := in.apply(ctx)
+		return err != nil && strings.Contains(err.Error(), "system.mutations"), fmt.Sprint(err)
 	})
+	if err := in.apply(ctx); err == nil || strings.Contains(err.Error(), "luck") {
+		t.Errorf("got %v, want an error without the engine's words", err)
+	}
+	if next := time.Now().Add(time.Minute); !in.wake(next).Equal(next) {
+		t.Error("a pass that found a mutation under way is followed by another at once")
+	}
 	if err := p.conn.Exec(ctx, "KILL MUTATION WHERE database = currentDatabase() AND table = 'audit_events'"); err != nil {
 		t.Fatal(err)
 	}

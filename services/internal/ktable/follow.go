@@ -36,10 +36,6 @@ func (t *Table[V]) follow(ctx context.Context) {
 			return
 		}
 		t.log.Warn("table is read from its beginning again", zap.Error(err))
-		if errors.Is(err, errAnew) {
-			// A producer that knows the topic by its old id would fail for ever.
-			t.write.PurgeTopicsFromProducing(t.name)
-		}
 		select {
 		case <-time.After(again):
 		case <-ctx.Done():
@@ -65,6 +61,9 @@ func (t *Table[V]) read(ctx context.Context) error {
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{t.name: {0: kgo.NewOffset().AtStart()}}),
 		// Records that went missing under us: begin again, never skip.
 		kgo.ConsumeResetOffset(kgo.NoResetOffset().AtStart()),
+		// Should somebody write in a transaction: what is aborted is no change,
+		// and the marker of its end may be the last record.
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
 	)...)
 	if err != nil {
 		return err
@@ -77,9 +76,10 @@ func (t *Table[V]) read(ctx context.Context) error {
 		cancel(t.watchID(ctx, id))
 	}()
 
-	values, next := map[string]V{}, int64(0)
+	values, published := map[string]Entry[V]{}, false
 	if end == 0 { // nothing to wait for
-		t.publish(id, values, next)
+		t.publish(id, values, 0)
+		published = true
 	}
 	for {
 		fetches := cl.PollFetches(ctx)
@@ -89,38 +89,89 @@ func (t *Table[V]) read(ctx context.Context) error {
 		if err := fetches.Err(); err != nil {
 			return err
 		}
-		t.mu.Lock()
-		fetches.EachRecord(func(r *kgo.Record) {
-			t.apply(values, r)
-			next = r.Offset + 1
-		})
-		t.mu.Unlock()
-		if next >= end {
-			t.publish(id, values, next)
+		changes, next := t.decode(fetches)
+		switch {
+		case next == 0: // no record
+		case published:
+			t.advance(changes, next)
+		default:
+			apply(values, changes)
+			if next >= end {
+				t.publish(id, values, next)
+				published = true
+			}
 		}
 	}
 }
 
-// apply changes one key; t.mu is held, since values may be published. A value
-// that cannot be read leaves the one before.
-func (t *Table[V]) apply(values map[string]V, r *kgo.Record) {
-	if len(r.Value) == 0 {
-		delete(values, string(r.Key))
-		return
+// change is what one record says of a key: its value, or that it has none.
+type change[V any] struct {
+	key   string
+	entry *Entry[V] // nil: none
+}
+
+// decode lists what the fetched records change, and the offset after the last
+// of them, 0 when there is none. A value that cannot be read is none: to keep
+// the one before would make this process differ from those that start after
+// compaction has dropped that.
+func (t *Table[V]) decode(fetches kgo.Fetches) (changes []change[V], next int64) {
+	fetches.EachRecord(func(r *kgo.Record) {
+		next = r.Offset + 1
+		if r.Attrs.IsControl() {
+			return
+		}
+		c := change[V]{key: string(r.Key)}
+		if len(r.Value) > 0 {
+			e := &Entry[V]{At: r.Timestamp}
+			if err := json.Unmarshal(r.Value, &e.Value); err != nil {
+				t.log.Error("a record of the table cannot be read; its key counts as absent: write the key again", zap.Int64("offset", r.Offset), zap.Error(err))
+			} else {
+				c.entry = e
+			}
+		}
+		changes = append(changes, c)
+	})
+	return changes, next
+}
+
+// apply makes the changes, in their order.
+func apply[V any](values map[string]Entry[V], changes []change[V]) {
+	for _, c := range changes {
+		if c.entry == nil {
+			delete(values, c.key)
+		} else {
+			values[c.key] = *c.entry
+		}
 	}
-	var v V
-	if err := json.Unmarshal(r.Value, &v); err != nil {
-		t.log.Error("a record of the table cannot be read; the key keeps the value before it", zap.Int64("offset", r.Offset), zap.Error(err))
-		return
-	}
-	values[string(r.Key)] = v
 }
 
 // publish makes values what readers see, current up to next.
-func (t *Table[V]) publish(id uuid.UUID, values map[string]V, next int64) {
+func (t *Table[V]) publish(id uuid.UUID, values map[string]Entry[V], next int64) {
+	t.mu.Lock()
+	anew := t.id != uuid.Nil && t.id != id
+	t.mu.Unlock() // follow alone changes the id
+	if anew {
+		// A producer that knows the topic by its old id would fail for ever.
+		t.write.PurgeTopicsFromProducing(t.name)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.values, t.id, t.next = values, id, next
+	t.values, t.id = values, id
+	t.signal(next)
+}
+
+// advance makes the changes visible, and tells of them, in one step: who sees
+// one has its signal.
+func (t *Table[V]) advance(changes []change[V], next int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	apply(t.values, changes)
+	t.signal(next)
+}
+
+// signal tells that values are current up to next; t.mu is held.
+func (t *Table[V]) signal(next int64) {
+	t.next = next
 	close(t.advanced)
 	t.advanced = make(chan struct{})
 	for c := range t.watchers {
@@ -161,10 +212,11 @@ func (t *Table[V]) watchID(ctx context.Context, id uuid.UUID) error {
 	}
 }
 
-// end is the offset after the last record, 0 when there is none. Compaction
-// never takes the last record, so whoever reads all gets there.
+// end is the offset after the last record that can be read, 0 when there is
+// none: a transaction under way hides those behind its first. Compaction never
+// takes the last record, so whoever reads all gets there.
 func (t *Table[V]) end(ctx context.Context) (int64, error) {
-	ends, err := t.offset(ctx, t.admin.ListEndOffsets)
+	ends, err := t.offset(ctx, t.admin.ListCommittedOffsets)
 	if err != nil {
 		return 0, err
 	}

@@ -46,6 +46,12 @@ var (
 	ErrBehind = errors.New("the table could not be read to its end")
 )
 
+// Entry is a key's value and when it was written, by the record's timestamp.
+type Entry[V any] struct {
+	Value V
+	At    time.Time
+}
+
 // Table is a topic's state. V's JSON form is what the topic holds. Values are
 // shared: whoever gets one does not change what it points to. Safe for
 // concurrent use.
@@ -59,7 +65,7 @@ type Table[V any] struct {
 	ended chan struct{} // closed when the reader is over
 
 	mu       sync.Mutex
-	values   map[string]V               // guarded by mu
+	values   map[string]Entry[V]        // guarded by mu
 	id       uuid.UUID                  // of the topic that values are of; guarded by mu
 	next     int64                      // offset up to which values are current; guarded by mu
 	advanced chan struct{}              // closed and made anew when next moves; guarded by mu
@@ -112,10 +118,16 @@ func (t *Table[V]) Close() {
 
 // Peek returns what memory holds of a key. It never waits.
 func (t *Table[V]) Peek(key string) (V, bool) {
+	e, ok := t.PeekEntry(key)
+	return e.Value, ok
+}
+
+// PeekEntry is Peek, with the time of the value.
+func (t *Table[V]) PeekEntry(key string) (Entry[V], bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	v, ok := t.values[key]
-	return v, ok
+	e, ok := t.values[key]
+	return e, ok
 }
 
 // Get returns the value of a key. When memory has none it waits, 1 s at most,
@@ -135,7 +147,7 @@ func (t *Table[V]) Get(ctx context.Context, key string) (value V, ok bool, err e
 }
 
 // List copies what memory holds: every key and its value.
-func (t *Table[V]) List() map[string]V {
+func (t *Table[V]) List() map[string]Entry[V] {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return maps.Clone(t.values)

@@ -12,7 +12,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/auditrail/auditrail/services/broker"
 	"github.com/auditrail/auditrail/services/internal/kafka"
@@ -138,14 +140,78 @@ func TestANewTableReadsAll(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// Neither a deletion nor what cannot be read leaves the value before.
 	for _, r := range []*kgo.Record{{Key: []byte("key-0")}, {Key: []byte("key-1"), Value: []byte("not JSON")}} {
 		if err := cl.ProduceSync(t.Context(), r).FirstErr(); err != nil {
 			t.Fatal(err)
 		}
 	}
 	delete(want, "key-0")
-	if diff := cmp.Diff(open(t, at).List(), want); diff != "" {
+	delete(want, "key-1")
+	got := map[string]object{}
+	for key, e := range open(t, at).List() {
+		got[key] = e.Value
+		if age := time.Since(e.At); age < -time.Minute || age > deadline {
+			t.Fatalf("%s is %s old", key, age)
+		}
+	}
+	if diff := cmp.Diff(got, want); diff != "" {
 		t.Errorf("-got +want:\n%.2000s", diff)
+	}
+}
+
+// TestWhatCannotBeReadIsAbsent in a table that had the value before, too: one
+// that starts after compaction has nothing to keep.
+func TestWhatCannotBeReadIsAbsent(t *testing.T) {
+	t.Parallel()
+	at := testenv.Kafka(t)
+	cl := newTopic(t, at)
+	table := open(t, at)
+	put(t, table, "k", 1)
+	if err := cl.ProduceSync(t.Context(), &kgo.Record{Key: []byte("k"), Value: []byte(`{"number":"one"}`)}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	put(t, table, "after", 1)
+	holds(t, table, "k", nil)
+	holds(t, open(t, at), "k", nil)
+}
+
+// TestTransactionsOfOthers: their markers are records, too, what they aborted is
+// none, and one under way holds nobody up who opens the table.
+func TestTransactionsOfOthers(t *testing.T) {
+	t.Parallel()
+	at := testenv.Kafka(t)
+	newTopic(t, at)
+	running := open(t, at)
+	cl, err := kafka.Open(t.Context(), at, zaptest.NewLogger(t), kgo.DefaultProduceTopic(topic.Settings), kgo.TransactionalID("another"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	write := func(n int) {
+		t.Helper()
+		if err := cl.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		if err := cl.ProduceSync(t.Context(), &kgo.Record{Key: []byte("k"), Value: fmt.Appendf(nil, `{"number":%d}`, n)}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	end := func(commit kgo.TransactionEndTry) {
+		t.Helper()
+		if err := cl.EndTransaction(t.Context(), commit); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(1)
+	end(kgo.TryCommit)
+	holds(t, open(t, at), "k", &object{Number: 1})
+	write(2)
+	holds(t, open(t, at), "k", &object{Number: 1})
+	end(kgo.TryAbort)
+	put(t, running, "after", 1)
+	for _, table := range []*Table[object]{running, open(t, at)} {
+		holds(t, table, "k", &object{Number: 1})
 	}
 }
 
@@ -180,6 +246,38 @@ func TestATopicMadeAnewIsAnEmptyTable(t *testing.T) {
 	put(t, table, "new", 1)
 	holds(t, open(t, at), "new", &object{Number: 1})
 	holds(t, table, "old", nil)
+}
+
+// TestATopicThatWasAwayForLongTakesWrites: the reader has given it up meanwhile,
+// so nothing but its id tells that it is another one.
+func TestATopicThatWasAwayForLongTakesWrites(t *testing.T) {
+	t.Parallel()
+	at := testenv.Kafka(t)
+	cl := newTopic(t, at)
+	core, logs := observer.New(zap.WarnLevel)
+	table, err := Open[object](t.Context(), at, topic.Settings, zap.New(core))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer table.Close()
+	put(t, table, "old", 1) // the producer knows the topic
+	if _, err := kadm.NewClient(cl).DeleteTopics(t.Context(), topic.Settings); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Until(t, deadline, nil, "the reader to miss the topic", func() (bool, string) {
+		for _, e := range logs.All() {
+			if err, ok := e.ContextMap()["error"].(string); ok && strings.Contains(err, "is missing") {
+				return true, ""
+			}
+		}
+		return false, fmt.Sprint(logs.Len(), " warnings")
+	})
+	ensure(t, cl)
+	testenv.Until(t, deadline, nil, "a Put to work again", func() (bool, string) {
+		err := table.Put(t.Context(), "new", object{Number: 1})
+		return err == nil, fmt.Sprint(err)
+	})
+	holds(t, open(t, at), "new", &object{Number: 1})
 }
 
 // stoppable is a broker that the test ends and starts again at its address.

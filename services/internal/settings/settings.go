@@ -4,7 +4,11 @@ package settings
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"maps"
+	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -25,20 +29,49 @@ type Settings struct {
 	// RetentionDays is how many days after it happened an event is kept; 0: as
 	// long as ingest's --retention-days says.
 	RetentionDays uint16 `json:"retentionDays,omitempty"`
+
+	// others are the fields of newer versions: a change keeps them.
+	others map[string]json.RawMessage
+}
+
+// fields of Settings by their names in JSON.
+type fields Settings
+
+// UnmarshalJSON reads the fields, and keeps those it does not know.
+func (s *Settings) UnmarshalJSON(b []byte) error {
+	var known fields
+	if err := json.Unmarshal(b, &known); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, &known.others); err != nil {
+		return err
+	}
+	// Names are read in any case.
+	maps.DeleteFunc(known.others, func(name string, _ json.RawMessage) bool { return strings.EqualFold(name, "retentionDays") })
+	*s = Settings(known)
+	return nil
+}
+
+// MarshalJSON writes the fields that are set, and those it does not know.
+func (s Settings) MarshalJSON() ([]byte, error) {
+	known, err := json.Marshal(fields(s))
+	if err != nil || len(s.others) == 0 {
+		return known, err
+	}
+	all := maps.Clone(s.others)
+	if err := json.Unmarshal(known, &all); err != nil {
+		return nil, err
+	}
+	return json.Marshal(all)
 }
 
 // Validate names the first wrong value and its limits.
 func (s Settings) Validate() error {
-	if d := s.RetentionDays; d != 0 && (d < MinRetentionDays || d > MaxRetentionDays) {
+	if d := s.RetentionDays; d > MaxRetentionDays { // 0 is not set
 		return fmt.Errorf("retentionDays must be between %d and %d, not %d", MinRetentionDays, MaxRetentionDays, d)
 	}
 	return nil
 }
-
-// chosenRetention says that the subscription chose how long events are kept. A
-// record that somebody wrote by hand may be beyond the limits: far enough
-// beyond, the table's dates overflow and everything expires at once.
-func (s Settings) chosenRetention() bool { return s.RetentionDays != 0 && s.Validate() == nil }
 
 // Table holds the settings of all subscriptions. Safe for concurrent use.
 type Table struct {
@@ -64,10 +97,20 @@ func (t Table) Get(ctx context.Context, customerUUID string) (Settings, error) {
 	return s, err
 }
 
+// List returns the settings of all subscriptions that ever had some.
+func (t Table) List() map[string]Settings {
+	all := map[string]Settings{}
+	for customer, e := range t.table.List() {
+		all[customer] = e.Value
+	}
+	return all
+}
+
 // Change reads a subscription's settings, lets edit change them, and writes
-// them when they are valid. Of two changes at a time the later write wins
-// whole. The errors are Validate's and those of Get and Put of ktable.Table.
-func (t Table) Change(ctx context.Context, customerUUID string, edit func(*Settings)) (Settings, error) {
+// them when they are valid and others than before. Of two changes at a time the
+// later write wins whole. The errors are edit's, Validate's and those of Get
+// and Put of ktable.Table.
+func (t Table) Change(ctx context.Context, customerUUID string, edit func(*Settings) error) (Settings, error) {
 	if n := len(customerUUID); n == 0 || n > audit.MaxIDBytes {
 		return Settings{}, fmt.Errorf("a customerUuid has 1 to %d bytes, not %d", audit.MaxIDBytes, n)
 	}
@@ -75,30 +118,49 @@ func (t Table) Change(ctx context.Context, customerUUID string, edit func(*Setti
 	if err != nil {
 		return s, err
 	}
-	edit(&s)
-	if err := s.Validate(); err != nil {
+	before := s.RetentionDays
+	if err := edit(&s); err != nil {
 		return s, err
 	}
+	if err := s.Validate(); err != nil || s.RetentionDays == before {
+		return s, err
+	}
+	// What is unset stays a record: it says that stored rows follow, too.
 	return s, t.table.Put(ctx, customerUUID, s)
 }
 
-// RetentionDays is how long the events of a subscription are kept, otherwise
-// when it has not chosen. It never waits.
-func (t Table) RetentionDays(customerUUID string, otherwise uint16) uint16 {
-	if s, ok := t.table.Peek(customerUUID); ok && s.chosenRetention() {
-		return s.RetentionDays
-	}
-	return otherwise
+// Retention is how long a subscription chose that its events are kept, and
+// when. Who acts on it lets it stand for a while first: events that are deleted
+// do not come back when a wrong choice is taken back.
+type Retention struct {
+	// Days is 0 when the choice was unset again.
+	Days uint16
+	At   time.Time
 }
 
-// Retentions lists the subscriptions that have chosen how long their events are
-// kept, by days.
-func (t Table) Retentions() map[uint16][]string {
-	byDays := map[uint16][]string{}
-	for customer, s := range t.table.List() {
-		if s.chosenRetention() {
-			byDays[s.RetentionDays] = append(byDays[s.RetentionDays], customer)
+// Retention of one subscription, false when it has never chosen. It never waits.
+func (t Table) Retention(customerUUID string) (Retention, bool) {
+	e, ok := t.table.PeekEntry(customerUUID)
+	if !ok {
+		return Retention{}, false
+	}
+	return retention(e)
+}
+
+// Retentions lists those of all subscriptions that ever chose.
+func (t Table) Retentions() map[string]Retention {
+	all := map[string]Retention{}
+	for customer, e := range t.table.List() {
+		if r, ok := retention(e); ok {
+			all[customer] = r
 		}
 	}
-	return byDays
+	return all
+}
+
+// retention is false for a record that somebody wrote by hand and that is
+// beyond the limits: far enough beyond, the table's dates overflow and
+// everything expires at once.
+func retention(e ktable.Entry[Settings]) (Retention, bool) {
+	return Retention{e.Value.RetentionDays, e.At}, e.Value.Validate() == nil
 }

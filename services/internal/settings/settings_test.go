@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -43,11 +44,14 @@ func TestAChoiceIsReadWhereItIsNeeded(t *testing.T) {
 	}
 	defer table.Close()
 	retain := func(customer string, days uint16) error {
-		_, err := table.Change(t.Context(), customer, func(s *Settings) { s.RetentionDays = days })
+		_, err := table.Change(t.Context(), customer, func(s *Settings) error { s.RetentionDays = days; return nil })
 		return err
 	}
-	for customer, days := range map[string]uint16{"a": 30, "b": 90, "c": 0} {
-		if err := retain(customer, days); err != nil {
+	for _, c := range []struct {
+		customer string
+		days     uint16
+	}{{"a", 30}, {"b", 90}, {"c", 0}, {"unset", 90}, {"unset", 0}} {
+		if err := retain(c.customer, c.days); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -64,12 +68,48 @@ func TestAChoiceIsReadWhereItIsNeeded(t *testing.T) {
 		s, ok := table.table.Peek("d")
 		return ok, fmt.Sprint(s)
 	})
-	for customer, want := range map[string]uint16{"a": 30, "b": 90, "c": 7, "d": 7, "e": 7} {
-		if got := table.RetentionDays(customer, 7); got != want {
-			t.Errorf("%s: got %d days, want %d", customer, got, want)
+	got := map[string]uint16{}
+	for customer, r := range table.Retentions() {
+		got[customer] = r.Days
+		if one, ok := table.Retention(customer); !ok || one != r || time.Since(r.At).Abs() > time.Minute {
+			t.Errorf("%s: got %v, %v alone and %v in the list, want one that was made now", customer, one, ok, r)
 		}
 	}
-	if diff := cmp.Diff(table.Retentions(), map[uint16][]string{30: {"a"}, 90: {"b"}}); diff != "" {
+	// What was never set is no choice; what was unset is one.
+	if diff := cmp.Diff(got, map[string]uint16{"a": 30, "b": 90, "unset": 0}); diff != "" {
 		t.Errorf("-got +want:\n%s", diff)
+	}
+	for _, customer := range []string{"c", "d", "e"} {
+		if r, ok := table.Retention(customer); ok {
+			t.Errorf("%s: got %v, want no choice", customer, r)
+		}
+	}
+
+	// The same again is no new choice, which would have to stand anew.
+	before, _ := table.Retention("a")
+	if err := retain("a", 30); err != nil {
+		t.Fatal(err)
+	}
+	if after, _ := table.Retention("a"); after != before {
+		t.Errorf("got %v after a repetition, want %v", after, before)
+	}
+}
+
+func TestAChangeKeepsWhatOnlyNewerVersionsKnow(t *testing.T) {
+	var s Settings
+	if err := json.Unmarshal([]byte(`{"alerts":{"to":["x"]},"retentionDays":30,"size":12345678901234567890}`), &s); err != nil {
+		t.Fatal(err)
+	}
+	for days, want := range map[uint16]string{
+		90: `{"alerts":{"to":["x"]},"retentionDays":90,"size":12345678901234567890}`,
+		0:  `{"alerts":{"to":["x"]},"size":12345678901234567890}`,
+	} {
+		s.RetentionDays = days
+		if got, err := json.Marshal(s); err != nil || string(got) != want {
+			t.Errorf("got %s, %v, want %s", got, err, want)
+		}
+	}
+	if got, err := json.Marshal(Settings{}); err != nil || string(got) != "{}" {
+		t.Errorf("got %s, %v, want {}", got, err)
 	}
 }

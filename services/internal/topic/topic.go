@@ -119,9 +119,11 @@ const (
 // table is a topic that holds state. One partition, so that its order is one.
 func table(name string, replication int16) Spec {
 	return Spec{Name: name, Partitions: 1, Replication: replication, Config: map[string]string{
-		"cleanup.policy":        "compact",
-		"min.compaction.lag.ms": strconv.FormatInt(tableHistory.Milliseconds(), 10),
-		"delete.retention.ms":   strconv.FormatInt(tableDeletions.Milliseconds(), 10),
+		"cleanup.policy": "compact",
+		// Since when a value stands is told by the broker's clock.
+		"message.timestamp.type": "LogAppendTime",
+		"min.compaction.lag.ms":  strconv.FormatInt(tableHistory.Milliseconds(), 10),
+		"delete.retention.ms":    strconv.FormatInt(tableDeletions.Milliseconds(), 10),
 		// The embedded broker applies these to compacted topics, too.
 		"retention.ms":    "-1",
 		"retention.bytes": "-1",
@@ -257,7 +259,7 @@ func CheckTable(ctx context.Context, cl *kgo.Client, name string) error {
 func check(ctx context.Context, cl *kgo.Client, have map[string]uuid.UUID, names []string) error {
 	for _, name := range names {
 		if _, ok := have[name]; !ok {
-			return fmt.Errorf("topics are missing, %s is one: run auditrail migrate", name)
+			return absence(ctx, cl, name)
 		}
 	}
 	wrong, err := Wrong(ctx, cl, names)
@@ -270,6 +272,25 @@ func check(ctx context.Context, cl *kgo.Client, have map[string]uuid.UUID, names
 	}
 	slices.Sort(all)
 	return errors.New(strings.Join(all, "; "))
+}
+
+// absence says why a topic is not among those that the brokers list: it need
+// not be missing, it may be out of our sight.
+func absence(ctx context.Context, cl *kgo.Client, name string) error {
+	req := kmsg.NewPtrMetadataRequest()
+	t := kmsg.NewMetadataRequestTopic()
+	t.Topic = &name
+	req.Topics = append(req.Topics, t)
+	resp, err := req.RequestWith(ctx, cl)
+	if err != nil {
+		return fmt.Errorf("ask for topic %s: %w", name, err)
+	}
+	for _, t := range resp.Topics {
+		if err := kerr.ErrorForCode(t.ErrorCode); err != nil && !errors.Is(err, kerr.UnknownTopicOrPartition) {
+			return fmt.Errorf("topic %s cannot be used: %w", name, err)
+		}
+	}
+	return fmt.Errorf("topics are missing, %s is one: run auditrail migrate", name)
 }
 
 // Wrong reports those of the named topics that are configured such that records
