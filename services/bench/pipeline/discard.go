@@ -271,7 +271,7 @@ func answerTo(query string) proto.Input {
 	case strings.Contains(query, "groupArray(name)"):
 		return proto.Input{{Name: "names", Data: oneEmpty(new(proto.ColStr).Array())}}
 	case strings.Contains(query, "FROM system.mutations"):
-		return proto.Input{{Name: "unfinished", Data: &proto.ColUInt64{0}}, {Name: "reason", Data: oneText("")}}
+		return proto.Input{{Name: "unfinished", Data: &proto.ColUInt64{0}}, {Name: "failing", Data: &proto.ColUInt64{0}}}
 	case strings.Contains(query, "if(count() = 0, -1"):
 		return proto.Input{{Name: "last", Data: &proto.ColInt64{-1}}}
 	}
@@ -280,11 +280,5 @@ func answerTo(query string) proto.Input {
 
 func oneEmpty(c *proto.ColArr[string]) *proto.ColArr[string] {
 	c.Append(nil)
-	return c
-}
-
-func oneText(s string) *proto.ColStr {
-	c := new(proto.ColStr)
-	c.Append(s)
 	return c
 }

@@ -95,7 +95,7 @@ func (p *probes) emit(ctx context.Context) {
 		p.sent, p.found = append(p.sent, now), append(p.found, 0)
 		p.missing++
 		p.mu.Unlock()
-		err := p.emitter.Emit(audit.Event{
+		err := p.emitter.Emit(audit.Event{ //nolint:contextcheck // an event outlives its caller's context
 			ID: uuid.NewString(), ModuleCode: p.modules[n%len(p.modules)], CustomerUUID: "probe-" + strconv.Itoa(n/len(p.modules)%probeCustomers),
 			UserName: "probe", Action: "Probe", CreatedDate: now.UnixMilli(), RequestID: strconv.Itoa(n),
 		})
