@@ -53,7 +53,7 @@ type Limits struct {
 	InsertsPerSecond float64        `help:"Inserts a second, all partitions together. When more are due, small batches wait and grow." default:"40"`
 	Memory           bytesize.Bytes `name:"ingest-memory" help:"Bytes of records held at a time, from fetch to insert." default:"96MiB"`
 	Connections      int            `name:"insert-connections" help:"Inserts under way at a time." default:"4"`
-	LookUpFirst      int            `help:"Records of a partition that are all compared with the table when a process takes it over, because it has not seen what came before. Later ones are when their id was seen lately, or when a header says that they are sent again." default:"5000"`
+	LookUpFirst      int            `help:"Records of a partition that are all compared with the table when a process takes it over, because it has not seen what came before. Later ones are when their id was seen lately, or when a header says that they are sent again." default:"2000"`
 }
 
 // HeapLimit is what the Go heap of a process should stay below that does nothing

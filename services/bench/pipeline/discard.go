@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/ClickHouse/ch-go/compress"
 	"github.com/ClickHouse/ch-go/proto"
@@ -272,6 +273,8 @@ func answerTo(query string) proto.Input {
 		return proto.Input{{Name: "names", Data: oneEmpty(new(proto.ColStr).Array())}}
 	case strings.Contains(query, "FROM system.mutations"):
 		return proto.Input{{Name: "unfinished", Data: &proto.ColUInt64{0}}, {Name: "failing", Data: &proto.ColUInt64{0}}}
+	case strings.Contains(query, "now64"):
+		return proto.Input{{Name: "now", Data: &proto.ColInt64{time.Now().UnixMilli()}}}
 	case strings.Contains(query, "if(count() = 0, -1"):
 		return proto.Input{{Name: "last", Data: &proto.ColInt64{-1}}}
 	}
