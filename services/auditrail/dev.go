@@ -40,6 +40,7 @@ type devCmd struct {
 	Ingest ingest.Limits `embed:""`
 	Query  query.Limits  `embed:""`
 
+	RetentionDays  uint16        `help:"Days an event is kept after it happened, unless its subscription chose otherwise." default:"400"`
 	RetentionDelay time.Duration `help:"How long a subscription's choice of days must have stood before it counts." default:"10m"`
 }
 
@@ -73,7 +74,7 @@ func (c *devCmd) Run(ctx context.Context, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
-	ingestCfg.Limits, ingestCfg.RetentionDelay = c.Ingest, c.RetentionDelay
+	ingestCfg.Limits, ingestCfg.RetentionDays, ingestCfg.RetentionDelay = c.Ingest, c.RetentionDays, c.RetentionDelay
 	if err := ingestCfg.Validate(); err != nil {
 		return err
 	}
@@ -170,7 +171,7 @@ func (c *devCmd) welcome(w io.Writer, httpAddr string) {
 	}
 	hint := "Search the newest events as the demo Manager:"
 	if c.DemoRate == 0 {
-		hint = "Without demo events there is nothing to find until you emit some. A Manager's search:"
+		hint = "No demo events are made: there is only what you emit. A Manager's search:"
 	}
 	fmt.Fprintf(w, `
 Auditrail is running. Ctrl-C drains and stops it; the data stays in %s.

@@ -79,7 +79,11 @@ func (in *ingest) fetchError(at partitionID, err error) (anew bool) {
 		kind, anew = "topic-anew", true
 	}
 	in.metrics.fetchErrors.WithLabelValues(kind).Inc()
-	in.repeats.Error("fetch of "+at.String()+" failed", zap.Error(err))
+	what := "fetch"
+	if at.topic != "" { // else it is no partition's
+		what += " of " + at.String()
+	}
+	in.repeats.Error(what+" failed", zap.Error(err))
 	return anew
 }
 

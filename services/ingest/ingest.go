@@ -258,6 +258,7 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 	loops.Go(func() { in.commits.run(commits) })
 	loops.Go(func() { in.keepRetention(in.running) })
 	loops.Go(func() { in.herald.run(commits) })
+	loops.Go(func() { in.watchKafka(in.running) })
 	deps.Log.Info("ingest is ready", zap.String("group", cfg.Group))
 	in.poll(in.running)
 	in.endAll()
@@ -265,6 +266,7 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 	stopCommits()
 	loops.Wait()
 	in.inserter.close()
+	deps.Log.Info("ingest has stopped")
 	if err := context.Cause(in.running); ctx.Err() == nil {
 		return err
 	}
@@ -335,6 +337,38 @@ func (in *ingest) poll(ctx context.Context) {
 		if len(anew) > 0 {
 			// The client finds the topic again under its new id.
 			in.client.PurgeTopicsFromConsuming(anew...)
+		}
+	}
+}
+
+const (
+	// kafkaEvery is how often Kafka is asked whether it is there: nothing else
+	// tells while no records come.
+	kafkaEvery = 5 * time.Second
+	// kafkaTimeout bounds its answer.
+	kafkaTimeout = 5 * time.Second
+)
+
+// watchKafka shows in the health whether Kafka answers, until ctx ends.
+func (in *ingest) watchKafka(ctx context.Context) {
+	every := time.NewTicker(kafkaEvery)
+	defer every.Stop()
+	for {
+		select {
+		case <-every.C:
+		case <-ctx.Done():
+			return
+		}
+		ask, cancel := context.WithTimeout(ctx, kafkaTimeout)
+		err := in.client.Ping(ask)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			in.health.failed("kafka", "", err)
+		default:
+			in.health.ok("kafka", "")
 		}
 	}
 }

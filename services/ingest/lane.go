@@ -334,6 +334,9 @@ func (l *lane) store(ctx context.Context, b *batch) error {
 	l.ages.done(b)
 	l.in.herald.tell(l, b)
 	l.in.metrics.stored(l, b)
+	if n := len(b.dead); n > 0 {
+		l.in.repeats.Warn("records became dead letters; auditrail deadletter list shows them", zap.String("topic", l.at.topic), zap.Int("records", n), zap.String("reason", b.dead[0].reason))
+	}
 	l.release(b.held)
 	l.in.resume(l)
 	b.reset()

@@ -41,7 +41,7 @@ func newMetrics(reg prometheus.Registerer, b *budget) *metrics {
 	f := promauto.With(reg)
 	name := func(s string) string { return "auditrail_ingest_" + s }
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: name("memory_bytes"), Help: "Bytes of records held, from fetch to insert."}, func() float64 { return float64(b.inUse()) })
-	return &metrics{
+	m := &metrics{
 		records:     f.NewCounterVec(prometheus.CounterOpts{Name: name("records_total"), Help: "Records settled: stored, left out as duplicates or dead-lettered."}, []string{"topic"}),
 		rows:        f.NewCounter(prometheus.CounterOpts{Name: name("rows_total"), Help: "Rows that ClickHouse acknowledged."}),
 		deadLetters: f.NewCounterVec(prometheus.CounterOpts{Name: name("dead_letters_total"), Help: "Records sent to the dead-letter topic."}, []string{"topic", "reason"}),
@@ -62,6 +62,17 @@ func newMetrics(reg prometheus.Registerer, b *budget) *metrics {
 		unannounced:      f.NewCounter(prometheus.CounterOpts{Name: name("announcement_failures_total"), Help: "Announcements of what is stored that Kafka did not take."}),
 		lanes:            f.NewGauge(prometheus.GaugeOpts{Name: name("lanes"), Help: "Partitions this process carries."}),
 	}
+	// Known from the start, so that an alert sees the first of each.
+	for of, labels := range map[*prometheus.CounterVec][]string{
+		m.fetchErrors: {"out-of-range", "topic-anew", "other"},
+		m.laneStops:   {"moved", "mismatch"},
+		m.mutations:   {"started", "failed"},
+	} {
+		for _, l := range labels {
+			of.WithLabelValues(l)
+		}
+	}
+	return m
 }
 
 func (m *metrics) inserted(took time.Duration, err error) {

@@ -62,6 +62,9 @@ func seeds(t *testing.T) []uint64 {
 	if os.Getenv(seedEnv) != "" {
 		return []uint64{number(t, seedEnv, 0)}
 	}
+	if number(t, seedsEnv, defaultSeeds) == 0 {
+		t.Fatalf("%s is 0: at least one seed is needed", seedsEnv)
+	}
 	all := slices.Clone(corpus)
 	first := number(t, firstEnv, 1)
 	for seed := first; seed < first+number(t, seedsEnv, defaultSeeds); seed++ {
