@@ -69,6 +69,10 @@ func TestAStopDoesNotWaitForKafka(t *testing.T) {
 	p.stored(1)
 	p.produce(pm, 0, []byte("a dead letter in flight"))
 	b.Close()
+	p.until("/readyz to name Kafka", func() (bool, string) {
+		said := p.readyz()
+		return strings.Contains(said, "kafka has been failing"), said
+	})
 	stop() // fails the test when Run does not end
 }
 
