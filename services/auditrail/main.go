@@ -35,7 +35,7 @@ type cli struct {
 
 const about = `Auditrail keeps the audit events of your product modules and lets people find them.
 
-Every flag has an environment variable: --kafka-addr is AUDITRAIL_KAFKA_ADDR. Start with "auditrail dev".`
+Flags of services have environment variables: --kafka-addr is AUDITRAIL_KAFKA_ADDR. Start with "auditrail dev".`
 
 // envNames gives every flag its environment variable.
 var envNames = kong.DefaultEnvars("AUDITRAIL")
