@@ -45,7 +45,7 @@ ON_APACHE := AUDITRAIL_TEST_KAFKA=apache AUDITRAIL_TEST_KAFKA_LIB=$(KAFKA_LIB)
 
 .PHONY: test-kafka
 test-kafka: deps kafka-lib ## the component and end-to-end tests against Apache Kafka itself (needs Java 17 and Maven)
-	$(ON_APACHE) go test $(GOTESTARGS) ./services/ingest ./services/migrate ./services/deadletter ./services/internal/ktable ./services/internal/settings ./services/auditrail ./services/internal/faults
+	$(ON_APACHE) go test -timeout 40m $(GOTESTARGS) ./services/ingest ./services/migrate ./services/deadletter ./services/internal/ktable ./services/internal/settings ./services/auditrail ./services/internal/faults
 
 SEEDS    ?= 10
 SEED     ?=

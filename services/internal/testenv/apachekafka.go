@@ -5,6 +5,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -125,12 +126,19 @@ func (c *Cluster) Start(i int) error {
 
 func freePort(t testing.TB) string {
 	t.Helper()
-	ln, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		// Below the ports that the system gives away: a broker binds its port
+		// seconds later, and others ask the system for ports meanwhile.
+		addr := fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000)) //nolint:gosec // any port will do
+		ln, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", addr)
+		if err != nil {
+			continue
+		}
+		_ = ln.Close() // only to see that it is free
+		return addr
 	}
-	defer ln.Close() //nolint:errcheck // only to find a free port
-	return ln.Addr().String()
+	t.Fatal("no free port")
+	return ""
 }
 
 // file is the path of what belongs to broker i.
