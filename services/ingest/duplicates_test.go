@@ -173,7 +173,7 @@ func TestDiedAfterADuplicateWasLeftOut(t *testing.T) {
 		p.recovers()
 		p.leftOut(2)
 	})
-	t.Run("of the same batch, which had landed", func(t *testing.T) {
+	t.Run("of the same batch that had landed", func(t *testing.T) {
 		t.Parallel()
 		p, values := newCrash(t)
 		p.cfg.Limits.LookUpFirst = 0
@@ -184,7 +184,7 @@ func TestDiedAfterADuplicateWasLeftOut(t *testing.T) {
 		p.recovers()
 		p.leftOut(2)
 	})
-	t.Run("of the same batch, which had landed in part", func(t *testing.T) {
+	t.Run("of the same batch that had landed in part", func(t *testing.T) {
 		t.Parallel()
 		p, values := newCrash(t)
 		p.cfg.Limits.LookUpFirst = 0
