@@ -103,13 +103,14 @@ func (l *lane) push(rs []*kgo.Record) int64 {
 	for _, r := range rs {
 		cost += recordCost(r)
 	}
+	last := rs[len(rs)-1].Offset // once queued, a record is the decoder's, which recycles it
 	l.first.CompareAndSwap(0, rs[0].Offset)
 	l.held.Add(cost)
 	l.in.budget.take(cost)
 	l.ages.add(rs)
 	l.queue.push(rs)
-	l.pushed.Store(rs[len(rs)-1].Offset + 1)
-	if rs[len(rs)-1].Offset >= l.until {
+	l.pushed.Store(last + 1)
+	if last >= l.until {
 		l.recovered()
 	}
 	return l.held.Load()
