@@ -55,10 +55,13 @@ func (p *pipeline) upTo() (upTo time.Time, err error) {
 // produceOne writes a value and returns when it was appended.
 func (p *pipeline) produceOne(topic string, partition int32, value []byte) time.Time {
 	p.t.Helper()
-	before := time.Now().Truncate(time.Millisecond)
-	p.produce(topic, partition, value)
+	r := &kgo.Record{Topic: topic, Partition: partition, Value: value}
+	if err := p.kafka.ProduceSync(p.t.Context(), r).FirstErr(); err != nil {
+		p.t.Fatal(err)
+	}
+	// The producer's own idea of the time may be another.
 	read, err := kafka.Open(p.t.Context(), p.cfg.Kafka, zaptest.NewLogger(p.t),
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {partition: kgo.NewOffset().AfterMilli(before.UnixMilli())}}))
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {partition: kgo.NewOffset().At(r.Offset)}}))
 	if err != nil {
 		p.t.Fatal(err)
 	}
