@@ -6,8 +6,10 @@ package sqlgen
 import (
 	"maps"
 	"strings"
+	"time"
 
 	"github.com/auditrail/auditrail/services/internal/field"
+	"github.com/auditrail/auditrail/services/internal/qql"
 	"github.com/auditrail/auditrail/services/internal/sqlgen/param"
 	"github.com/auditrail/auditrail/services/internal/visibility"
 )
@@ -31,6 +33,10 @@ type Filter struct {
 	// Start and End bound createdDate, in milliseconds since the Unix epoch,
 	// both inclusive; nil leaves that end open.
 	Start, End *int64
+	// Where is what the event must satisfy; nil: anything. Relative dates in it
+	// count from Now.
+	Where qql.Expr
+	Now   time.Time
 }
 
 // Page picks rows from the newest-first order.
@@ -84,6 +90,9 @@ func condition(p visibility.Predicate, f Filter, params param.Set) string {
 	}
 	if f.End != nil {
 		cond += " AND created_date <= " + instant(params, "end_date", *f.End)
+	}
+	if f.Where != nil {
+		cond += " AND " + where(f.Where, f.Now, params)
 	}
 	return cond
 }
