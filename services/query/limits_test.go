@@ -201,12 +201,13 @@ func TestRunServesAndDrains(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	broker := testKafka(t)
 	ln := away(t).Addr[0] // free a moment ago
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	done := make(chan error, 1)
 	go func() {
-		done <- Run(ctx, Config{HTTPAddr: ln, Store: db.cfg, Identity: issuer.Config()}, Deps{Log: zap.NewNop(), Ops: ops.New(zap.NewNop())})
+		done <- Run(ctx, Config{HTTPAddr: ln, Store: db.cfg, Kafka: broker, Identity: issuer.Config()}, Deps{Log: zap.NewNop(), Ops: ops.New(zap.NewNop())})
 	}()
 	get := func(path string) int {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+ln+path, nil)
@@ -230,7 +231,7 @@ func TestRunServesAndDrains(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if err := Run(t.Context(), Config{HTTPAddr: ln, Store: db.cfg}, Deps{Log: zap.NewNop()}); err == nil || !strings.Contains(err.Error(), "--jwks-file") {
+	if err := Run(t.Context(), Config{HTTPAddr: ln, Store: db.cfg, Kafka: broker}, Deps{Log: zap.NewNop()}); err == nil || !strings.Contains(err.Error(), "--jwks-file") {
 		t.Errorf("without token keys: %v", err)
 	}
 }

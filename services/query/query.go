@@ -18,15 +18,20 @@ import (
 
 	"github.com/auditrail/auditrail/services/internal/bytesize"
 	"github.com/auditrail/auditrail/services/internal/identity"
+	"github.com/auditrail/auditrail/services/internal/kafka"
 	"github.com/auditrail/auditrail/services/internal/ops"
 	"github.com/auditrail/auditrail/services/internal/store"
+	"github.com/auditrail/auditrail/services/internal/stored"
 )
 
 // Config of the query service. Its tags are flags; see auditrail --help.
 type Config struct {
 	HTTPAddr string          `name:"http-addr" help:"Address that HTTP is served on, host:port." default:"127.0.0.1:8080"`
 	Store    store.Config    `embed:""`
+	Kafka    kafka.Config    `embed:""`
 	Identity identity.Config `embed:""`
+
+	IngestGroup string `name:"ingest-group" help:"Kafka consumer group of ingest: what it has committed is stored, and searches say up to when." default:"auditrail-ingest"`
 
 	Limits `embed:""`
 }
@@ -83,12 +88,13 @@ type Service struct {
 	cfg      Config
 	log      *zap.Logger
 	engine   *engine
+	stored   *stored.Tracker
 	metrics  *metrics
 	verifier *identity.Verifier
 	handler  http.Handler
 }
 
-// New makes a Service. It connects to ClickHouse and to the token keys when
+// New makes a Service. It connects to ClickHouse, Kafka and the token keys when
 // they are first needed, so that it starts while they are away: readiness
 // says so. The caller closes it once its handler has no requests left.
 func New(cfg Config, deps Deps) (*Service, error) {
@@ -105,7 +111,11 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, log: deps.Log, engine: eng, metrics: m, verifier: verifier}
+	tracker, err := stored.Open(stored.Config{Kafka: cfg.Kafka, Group: cfg.IngestGroup, Slack: stored.DefaultSlack}, deps.Log)
+	if err != nil {
+		return nil, errors.Join(err, eng.close())
+	}
+	s := &Service{cfg: cfg, log: deps.Log, engine: eng, stored: tracker, metrics: m, verifier: verifier}
 	s.handler = s.routes()
 	deps.Ops.Ready("clickhouse", eng.ready)
 	deps.Ops.Ready("token-keys", verifier.Ready)
@@ -122,8 +132,11 @@ func (s *Service) drain() time.Duration {
 	return 2*s.cfg.QueueWait + s.cfg.Timeout + timeoutGrace + drainGrace
 }
 
-// Close closes the connections to ClickHouse.
-func (s *Service) Close() error { return s.engine.close() }
+// Close closes the connections to ClickHouse and Kafka.
+func (s *Service) Close() error {
+	s.stored.Close()
+	return s.engine.close()
+}
 
 // Run serves the read API and the operators' endpoints until ctx ends, then
 // drains: readiness says no, requests in hand finish, connections close.

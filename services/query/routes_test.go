@@ -40,7 +40,7 @@ func newBench(t testing.TB, db store.Config, edit func(*Config)) *bench {
 	}
 	core, logs := observer.New(zapcore.InfoLevel)
 	log := zap.New(core)
-	cfg := Config{Store: db, Identity: issuer.Config()}
+	cfg := Config{Store: db, Kafka: testKafka(t), Identity: issuer.Config(), IngestGroup: "ingest"}
 	if edit != nil {
 		edit(&cfg)
 	}
