@@ -50,13 +50,8 @@ func (f *form) where() qql.Expr {
 
 // filter reads one filter. at says where it stands.
 func (f *form) filter(at string, raw jsontext.Value) (filter qql.Filter) {
-	if raw.Kind() != '{' {
-		f.violate(problem.Violation{Field: at, Value: problem.Shorten(string(raw)), Message: `must be an object such as {"field": "action", "operator": "is", "value": "Add"}`})
-		return filter
-	}
-	inner, err := readForm(raw, filterMembers)
-	if err != nil { // cannot be: the value was decoded
-		f.violate(problem.Violation{Field: at, Message: "is not valid JSON"})
+	inner, ok := f.object(at, raw, filterMembers)
+	if !ok {
 		return filter
 	}
 	for _, name := range filterMembers {
@@ -67,10 +62,7 @@ func (f *form) filter(at string, raw jsontext.Value) (filter qql.Filter) {
 	filter.Field, _ = inner.short("field", qql.MaxLength)
 	filter.Operator, _ = inner.short("operator", qql.MaxLength)
 	filter.Values = inner.values("value")
-	for _, v := range inner.violations {
-		v.Field = at + "." + v.Field
-		f.violate(v)
-	}
+	f.within(at, inner)
 	return filter
 }
 

@@ -40,6 +40,18 @@ func (s Set) Int(name string, value int64) string {
 	return s.add(name, "Int64", strconv.FormatInt(value, 10))
 }
 
+// Ints adds an Array(Int64) and returns its placeholder.
+func (s Set) Ints(name string, values []int64) string {
+	b := []byte{'['}
+	for i, v := range values {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendInt(b, v, 10)
+	}
+	return s.add(name, "Array(Int64)", string(append(b, ']')))
+}
+
 // add panics when a name is given two values: two parts of a statement would
 // silently share one.
 func (s Set) add(name, typ, value string) string {
