@@ -16,29 +16,39 @@ const (
 	slowestWrite = 512 << 10 // bytes a second
 )
 
+// found is an answer's body, and how many events it is about.
+type found struct {
+	body   []byte
+	events int64
+}
+
 // answer waits for the turn of the caller's subscription to use ClickHouse,
-// then sends the JSON that build makes.
-func (s *Service) answer(w http.ResponseWriter, r *http.Request, id identity.Identity, build func(context.Context) ([]byte, error)) error {
-	body, release, err := s.build(r.Context(), id, build)
+// then sends the JSON that build makes. what says what was searched for, in the
+// audit event where the subscription wants one: that is written first.
+func (s *Service) answer(w http.ResponseWriter, r *http.Request, id identity.Identity, what string, build func(context.Context) (found, error)) error {
+	answer, release, err := s.build(r.Context(), id, build)
 	if err != nil {
 		return err
 	}
 	defer release()
-	return writeJSON(w, body)
+	if err := s.auditSearch(r, id, what, answer.events); err != nil {
+		return err
+	}
+	return writeJSON(w, answer.body)
 }
 
-func (s *Service) build(ctx context.Context, id identity.Identity, build func(context.Context) ([]byte, error)) (body []byte, release func(), err error) {
+func (s *Service) build(ctx context.Context, id identity.Identity, build func(context.Context) (found, error)) (answer found, release func(), err error) {
 	leave, err := s.engine.enter(ctx, id.CustomerUUID)
 	if err != nil {
-		return nil, nil, err
+		return answer, nil, err
 	}
 	defer leave()
-	if body, err = build(ctx); err != nil {
-		return nil, nil, err
+	if answer, err = build(ctx); err != nil {
+		return answer, nil, err
 	}
 	// Before the place is left: what waits here is in memory too.
-	release, err = s.engine.hold(ctx, id.CustomerUUID, int64(cap(body)))
-	return body, release, err
+	release, err = s.engine.hold(ctx, id.CustomerUUID, int64(cap(answer.body)))
+	return answer, release, err
 }
 
 // writeJSON writes a complete answer.

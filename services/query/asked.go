@@ -11,6 +11,7 @@ import (
 	"github.com/auditrail/auditrail/services/internal/identity"
 	"github.com/auditrail/auditrail/services/internal/problem"
 	"github.com/auditrail/auditrail/services/internal/qql"
+	"github.com/auditrail/auditrail/services/internal/settings"
 	"github.com/auditrail/auditrail/services/internal/sqlgen"
 )
 
@@ -123,14 +124,19 @@ func (a asked) allowed(id identity.Identity) error {
 	return nil
 }
 
-// defaultTimeframe is the days that a search without dates goes back.
-const defaultTimeframe = 30
-
 // bound fixes what was asked for to now, and adds the subscription's default
 // timeframe where the request names no dates. It must be called before the
-// filter is used.
-func (s *Service) bound(_ context.Context, _ identity.Identity, a *asked) error {
-	a.at(time.Now(), defaultTimeframe)
+// filter is used. Errors are those of chosen.of.
+func (s *Service) bound(ctx context.Context, id identity.Identity, a *asked) error {
+	days := int(settings.Timeframes[0])
+	if !a.dated() && id.Tier != identity.TierExpressLite { // that tier has no choice
+		chose, err := s.settings.of(ctx, id.CustomerUUID)
+		if err != nil {
+			return err
+		}
+		days = chose.Timeframe()
+	}
+	a.at(time.Now(), days)
 	return nil
 }
 
@@ -190,4 +196,19 @@ func (a *asked) appendApplied(b []byte) []byte {
 		b = fmt.Appendf(b, `,"timeframeDays":%d`, a.days)
 	}
 	return b
+}
+
+// describe says what was asked for, for the audit event of a search.
+func (a *asked) describe(what string) string {
+	query := "everything"
+	if a.filter.Where != nil {
+		query = a.filter.Where.String()
+	}
+	date := func(ms *int64) string {
+		if ms == nil {
+			return "open"
+		}
+		return time.UnixMilli(*ms).UTC().Format(time.RFC3339)
+	}
+	return fmt.Sprintf("%s for %s, from %s to %s", what, query, date(a.filter.Start), date(a.filter.End))
 }

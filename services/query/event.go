@@ -23,9 +23,10 @@ func (s *Service) event(w http.ResponseWriter, r *http.Request, id identity.Iden
 			Message: "must be the id of an event, such as eaa0a5b2-1e46-4f43-9dfe-578a88ae01c9",
 		})
 	}
-	return s.answer(w, r, id, func(ctx context.Context) (answer []byte, err error) {
+	return s.answer(w, r, id, "event "+wanted.String(), func(ctx context.Context) (found, error) {
+		var answer []byte
 		rec := newRecord()
-		err = s.engine.query(ctx, "event", sqlgen.Event(visibility.For(id), wanted), func(r driver.Rows) error {
+		err := s.engine.query(ctx, "event", sqlgen.Event(visibility.For(id), wanted), func(r driver.Rows) error {
 			if err := rec.scan(r); err != nil {
 				return err
 			}
@@ -36,6 +37,6 @@ func (s *Service) event(w http.ResponseWriter, r *http.Request, id identity.Iden
 			// The same whether it is not there or not for this caller to see.
 			err = problem.New(problem.KindNotFound, "There is no such event, or you may not see it.")
 		}
-		return answer, err
+		return found{answer, 1}, err
 	})
 }

@@ -75,11 +75,11 @@ func (s *Service) facets(w http.ResponseWriter, r *http.Request, id identity.Ide
 	if err := s.bound(r.Context(), id, &req.asked); err != nil {
 		return err
 	}
-	return s.answer(w, r, id, func(ctx context.Context) ([]byte, error) {
+	return s.answer(w, r, id, req.describe("facets"), func(ctx context.Context) (found, error) {
 		complete := s.horizon.completeUpTo()
 		facets, err := s.count(ctx, visibility.For(id), req.filter, req.fields, req.size)
 		if err != nil {
-			return nil, err
+			return found{}, err
 		}
 		answer := []byte(`{"facets":[`)
 		for i, f := range facets {
@@ -90,7 +90,8 @@ func (s *Service) facets(w http.ResponseWriter, r *http.Request, id identity.Ide
 		}
 		answer = fmt.Appendf(answer, `],"totalCount":%d,`, facets[0].total)
 		answer = req.appendApplied(answer)
-		return append(answer, `,"completeUpTo":`+complete+"}"...), nil
+		answer = append(answer, `,"completeUpTo":`+complete+"}"...)
+		return found{answer, int64(min(facets[0].total, 1<<62))}, nil
 	})
 }
 

@@ -46,15 +46,16 @@ func (s *Service) fields(w http.ResponseWriter, r *http.Request, id identity.Ide
 	if size == 0 {
 		return writeJSON(w, append(appendFields(nil, nil), '}'))
 	}
-	return s.answer(w, r, id, func(ctx context.Context) ([]byte, error) {
+	return s.answer(w, r, id, a.describe("values of fields"), func(ctx context.Context) (found, error) {
 		complete := s.horizon.completeUpTo()
 		facets, err := s.count(ctx, visibility.For(id), a.filter, described, size)
 		if err != nil {
-			return nil, err
+			return found{}, err
 		}
 		answer := append(appendFields(nil, facets), ',')
 		answer = a.appendApplied(answer)
-		return append(answer, `,"completeUpTo":`+complete+"}"...), nil
+		answer = append(answer, `,"completeUpTo":`+complete+"}"...)
+		return found{answer, int64(min(facets[0].total, 1<<62))}, nil
 	})
 }
 

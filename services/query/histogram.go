@@ -68,20 +68,20 @@ func (s *Service) histogram(w http.ResponseWriter, r *http.Request, id identity.
 	if err := s.bound(r.Context(), id, &req.asked); err != nil {
 		return err
 	}
-	return s.answer(w, r, id, func(ctx context.Context) ([]byte, error) {
+	return s.answer(w, r, id, req.describe("histogram"), func(ctx context.Context) (found, error) {
 		return s.runHistogram(ctx, visibility.For(id), req)
 	})
 }
 
-func (s *Service) runHistogram(ctx context.Context, see visibility.Predicate, req histogramRequest) ([]byte, error) {
+func (s *Service) runHistogram(ctx context.Context, see visibility.Predicate, req histogramRequest) (found, error) {
 	complete := s.horizon.completeUpTo()
 	from, to, err := s.span(ctx, see, req.filter)
 	if err != nil {
-		return nil, err
+		return found{}, err
 	}
 	in, starts, err := req.buckets(from, to)
 	if err != nil {
-		return nil, err
+		return found{}, err
 	}
 	asked := len(starts)
 	if req.filter.End == nil && asked > 0 { // empty ones of the future are not shown
@@ -103,14 +103,14 @@ func (s *Service) runHistogram(ctx context.Context, see visibility.Predicate, re
 			return nil
 		})
 		if err != nil {
-			return nil, err
+			return found{}, err
 		}
 	}
 	for len(starts) > asked && counts[len(starts)-1] == 0 {
 		starts, counts = starts[:len(starts)-1], counts[:len(starts)-1]
 	}
 	if len(starts) > maxBuckets {
-		return nil, tooManyBuckets(in)
+		return found{}, tooManyBuckets(in)
 	}
 	var total uint64
 	answer := []byte(`{"buckets":[`)
@@ -125,7 +125,8 @@ func (s *Service) runHistogram(ctx context.Context, see visibility.Predicate, re
 	answer = appendText(answer, req.zone.String())
 	answer = fmt.Appendf(answer, `,"totalCount":%d,`, total)
 	answer = req.appendApplied(answer)
-	return append(answer, `,"completeUpTo":`+complete+"}"...), nil
+	answer = append(answer, `,"completeUpTo":`+complete+"}"...)
+	return found{answer, int64(min(total, 1<<62))}, nil
 }
 
 // span is what a histogram covers: what was asked for, and where that is open,

@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/auditrail/auditrail/pkg/emit"
 	"github.com/auditrail/auditrail/services/internal/bytesize"
 	"github.com/auditrail/auditrail/services/internal/identity"
 	"github.com/auditrail/auditrail/services/internal/kafka"
@@ -83,8 +84,8 @@ func (c Config) withDefaults() (Config, error) {
 // Deps of the query service.
 type Deps struct {
 	Log *zap.Logger
-	// Ops receives the metrics and the readiness checks "clickhouse" and
-	// "token-keys". The caller serves it, or Run does.
+	// Ops receives the metrics and the readiness checks "clickhouse",
+	// "settings" and "token-keys". The caller serves it, or Run does.
 	Ops *ops.Ops
 }
 
@@ -95,6 +96,8 @@ type Service struct {
 	engine   *engine
 	stored   *stored.Tracker
 	horizon  horizon
+	settings *chosen
+	emitter  *emit.Emitter // of the product's own audit events
 	metrics  *metrics
 	verifier *identity.Verifier
 	handler  http.Handler
@@ -121,10 +124,16 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, errors.Join(err, eng.close())
 	}
-	s := &Service{cfg: cfg, log: deps.Log, engine: eng, stored: tracker, metrics: m, verifier: verifier}
+	emitter, err := openEmitter(cfg.Kafka, deps.Log)
+	if err != nil {
+		tracker.Close()
+		return nil, errors.Join(err, eng.close())
+	}
+	s := &Service{cfg: cfg, log: deps.Log, engine: eng, stored: tracker, settings: openChosen(cfg.Kafka, deps.Log), emitter: emitter, metrics: m, verifier: verifier}
 	s.horizon.follow(tracker, deps.Log)
 	s.handler = s.routes()
 	deps.Ops.Ready("clickhouse", eng.ready)
+	deps.Ops.Ready("settings", s.settings.ready)
 	deps.Ops.Ready("token-keys", verifier.Ready)
 	return s, nil
 }
@@ -143,7 +152,8 @@ func (s *Service) drain() time.Duration {
 func (s *Service) Close() error {
 	s.horizon.close()
 	s.stored.Close()
-	return s.engine.close()
+	s.settings.close()
+	return errors.Join(closeEmitter(s.emitter), s.engine.close())
 }
 
 // Run serves the read API and the operators' endpoints until ctx ends, then

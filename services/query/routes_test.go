@@ -54,6 +54,11 @@ func newBench(t testing.TB, db store.Config, edit func(*Config)) *bench {
 			t.Error(err)
 		}
 	})
+	select {
+	case <-s.settings.read:
+	case <-time.After(time.Minute):
+		t.Fatal("settings were not read: ", s.settings.ready(t.Context()))
+	}
 	return &bench{Service: s, issuer: issuer, ops: o, logs: logs}
 }
 

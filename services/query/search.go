@@ -88,14 +88,14 @@ func (s *Service) search(w http.ResponseWriter, r *http.Request, id identity.Ide
 		return err
 	}
 	next.Now, next.Days = req.filter.Now.UnixMilli(), req.days
-	return s.answer(w, r, id, func(ctx context.Context) ([]byte, error) {
+	return s.answer(w, r, id, req.describe("search"), func(ctx context.Context) (found, error) {
 		return s.runSearch(ctx, see, req, next)
 	})
 }
 
 // runSearch runs the page and the count side by side and returns the answer's
 // body. In a walk, the count is that of its beginning.
-func (s *Service) runSearch(ctx context.Context, see visibility.Predicate, req searchRequest, next cursor) ([]byte, error) {
+func (s *Service) runSearch(ctx context.Context, see visibility.Predicate, req searchRequest, next cursor) (found, error) {
 	complete := s.horizon.completeUpTo()
 	// One more than is shown: it tells whether there is more.
 	page := sqlgen.Page{Sort: req.sort, Offset: req.pageNumber * req.pageSize, Limit: req.pageSize + 1}
@@ -131,7 +131,7 @@ func (s *Service) runSearch(ctx context.Context, see visibility.Predicate, req s
 		}))
 	}
 	if err := g.Wait(); err != nil {
-		return nil, err
+		return found{}, err
 	}
 	next.Total = total(page, rows, int64(min(count, 1<<62)))
 	if req.after != nil {
@@ -143,11 +143,11 @@ func (s *Service) runSearch(ctx context.Context, see visibility.Predicate, req s
 	if rows > req.pageSize {
 		after, err := next.encode()
 		if err != nil {
-			return nil, err
+			return found{}, err
 		}
 		answer = append(answer, `,"searchAfter":"`+after+`"`...)
 	}
-	return append(answer, '}'), nil
+	return found{append(answer, '}'), min(rows, req.pageSize)}, nil
 }
 
 // total makes one story of two statements that saw the table at slightly
