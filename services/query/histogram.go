@@ -79,35 +79,19 @@ func (s *Service) runHistogram(ctx context.Context, see visibility.Predicate, re
 	if err != nil {
 		return found{}, err
 	}
-	in, starts, err := req.buckets(from, to)
-	if err != nil {
-		return found{}, err
-	}
-	asked := len(starts)
-	if req.filter.End == nil && asked > 0 { // empty ones of the future are not shown
-		starts = in.starts(starts, to+aheadOfNow.Milliseconds(), req.zone, math.MaxInt)
-	}
-	counts := make([]uint64, len(starts))
-	if asked > 0 {
-		err = s.engine.query(ctx, "histogram", sqlgen.Histogram(see, req.filter, starts), func(r driver.Rows) error {
-			var start int64
-			var n uint64
-			if err := r.Scan(&start, &n); err != nil {
-				return err
-			}
-			i, found := slices.BinarySearch(starts, start)
-			if !found {
-				return fmt.Errorf("no bucket at %d", start)
-			}
-			counts[i] = n
-			return nil
-		})
-		if err != nil {
+	var in interval
+	var starts []int64
+	var counts []uint64
+	for _, in = range req.candidates(from, to) {
+		if starts = in.cover(from, to, req.zone); len(starts) > maxBuckets {
+			continue
+		}
+		if starts, counts, err = s.countBuckets(ctx, see, req, in, starts, to); err != nil {
 			return found{}, err
 		}
-	}
-	for len(starts) > asked && counts[len(starts)-1] == 0 {
-		starts, counts = starts[:len(starts)-1], counts[:len(starts)-1]
+		if len(starts) <= maxBuckets {
+			break
+		}
 	}
 	if len(starts) > maxBuckets {
 		return found{}, tooManyBuckets(in)
@@ -162,26 +146,48 @@ func (s *Service) span(ctx context.Context, see visibility.Predicate, filter sql
 	return from, to, err
 }
 
-// buckets picks the interval and the starts of the buckets that cover a span.
-func (req *histogramRequest) buckets(from, to int64) (interval, []int64, error) {
+// candidates are the intervals that may do, best first.
+func (req *histogramRequest) candidates(from, to int64) []interval {
 	if req.interval != nil {
-		starts := req.interval.cover(from, to, req.zone)
-		if len(starts) > maxBuckets {
-			return *req.interval, nil, tooManyBuckets(*req.interval)
-		}
-		return *req.interval, starts, nil
+		return []interval{*req.interval}
 	}
-	for _, in := range intervals {
+	for i, in := range intervals {
 		if in.most(from, to) <= autoBuckets {
-			return in, in.cover(from, to, req.zone), nil
+			return intervals[i:]
 		}
 	}
-	last := intervals[len(intervals)-1]
-	starts := last.cover(from, to, req.zone)
-	if len(starts) > maxBuckets {
-		return last, nil, tooManyBuckets(last)
+	return intervals[len(intervals)-1:]
+}
+
+// countBuckets counts the events of each bucket. Where the end is open, buckets
+// of the future are added as far as there are events.
+func (s *Service) countBuckets(ctx context.Context, see visibility.Predicate, req histogramRequest, in interval, starts []int64, to int64) ([]int64, []uint64, error) {
+	least := len(starts)
+	if least == 0 {
+		return nil, nil, nil
 	}
-	return last, starts, nil
+	if req.filter.End == nil {
+		starts = in.starts(starts, to+aheadOfNow.Milliseconds(), req.zone, math.MaxInt)
+	}
+	counts := make([]uint64, len(starts))
+	err := s.engine.query(ctx, "histogram", sqlgen.Histogram(see, req.filter, starts), func(r driver.Rows) error {
+		var start int64
+		var n uint64
+		if err := r.Scan(&start, &n); err != nil {
+			return err
+		}
+		i, found := slices.BinarySearch(starts, start)
+		if !found {
+			return fmt.Errorf("no bucket at %d", start)
+		}
+		counts[i] = n
+		return nil
+	})
+	n := len(starts)
+	for n > least && counts[n-1] == 0 {
+		n--
+	}
+	return starts[:n], counts[:n], err
 }
 
 func tooManyBuckets(in interval) error {
