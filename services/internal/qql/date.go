@@ -68,7 +68,7 @@ func parseDate(f *field.Field, written string) (Value, error) {
 		}
 		return d, nil
 	}
-	return nil, fmt.Errorf("%s is a date: %s is none; write one such as now-7d or 2026-01-31", f.Name, quoteForMessage(written))
+	return nil, fmt.Errorf("%s is a date: %s is not one; write one such as now-7d or 2026-01-31", f.Name, quoteForMessage(written))
 }
 
 func parseMillis(f *field.Field, text string) (Value, error) {

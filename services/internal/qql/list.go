@@ -53,7 +53,7 @@ func (p *parser) brackets(t target) (Expr, error) {
 		switch {
 		case c == '.':
 			if dots || len(items) > 1 {
-				return nil, p.errorAt(p.at, "expected ] here: a range has two ends, a list has no dots", t.name+": [a, b]")
+				return nil, p.errorAt(p.at, "expected ] here: a range has two ends, a list has no dots", t.name+": ["+sample(t.field)+", ...]")
 			}
 			dots = true
 			for n := 0; n < 3 && p.text[p.at] == '.'; n++ {
@@ -74,7 +74,7 @@ func (p *parser) brackets(t target) (Expr, error) {
 			return p.ends(t, items, p.text[open] == '(', c == ')')
 		}
 		if c == ')' {
-			return nil, p.errorAt(p.at-1, "expected ] here: a list stands in [ ]", t.name+": [a, b]")
+			return nil, p.errorAt(p.at-1, "expected ] here: a list stands in [ ]", t.name+": ["+sample(t.field)+", ...]")
 		}
 		return p.members(t, items)
 	}
@@ -138,11 +138,15 @@ func (p *parser) item(t target, open int) (item, error) {
 		}
 		it.text = strings.Join(strings.Fields(b.String()), " ")
 		if it.text == "" {
-			return it, p.errorAt(p.at, "expected a value here; for a range without an end write >= or <=", t.example())
+			message := "expected a value here"
+			if ranges(t.field.Type) {
+				message += "; for a range without an end write >= or <="
+			}
+			return it, p.errorAt(p.at, message, t.example())
 		}
 	}
 	if p.dotsAt(p.at) && !ranges(t.field.Type) {
-		return it, p.errorAt(p.at, fmt.Sprintf("%s is %s and has no ranges; put a value with dots in quotes", t.name, kind(t.field.Type)), t.name+": [a, b]")
+		return it, p.errorAt(p.at, fmt.Sprintf("%s is %s and has no ranges; a value that has dots belongs in quotes", t.name, kind(t.field.Type)), t.name+": ["+sample(t.field)+", ...]")
 	}
 	return it, nil
 }

@@ -44,15 +44,22 @@ func (p *parser) resolve(h head, s scope) (f, nested *field.Field, err error) {
 
 // unknown is the message about a name that no field has.
 func unknown(fields []field.Field, name string) string {
-	if list, _, ok := strings.Cut(name, "."); ok && strings.EqualFold(list, listField.Name) {
-		return fmt.Sprintf("%s has %s; %s is none of them", listField.Name, names(field.ChangeFields), clip(name))
+	if list, entry, ok := strings.Cut(name, "."); ok && strings.EqualFold(list, listField.Name) {
+		message := fmt.Sprintf("%s has %s; %s is none of them", listField.Name, names(field.ChangeFields), clip(name))
+		if f := meant(field.ChangeFields, entry); f != nil {
+			message += "; did you mean " + listField.Name + "." + f.Name + "?"
+		}
+		return message
 	}
 	message := clip(name) + " is not a field"
 	if f := meant(fields, name); f != nil {
 		return message + "; did you mean " + f.Name + "?"
 	}
-	return message + "; fields are " + names(fields)
+	return message + "; fields are " + list(common, "and") + ", among others"
 }
+
+// common are the fields that are asked for most.
+var common = []string{"userName", "action", "createdDate", "moduleCode", "targetType", "targetName", "status", "auditComment", "sourceIp"}
 
 // names lists the names of fields.
 func names(fields []field.Field) string {

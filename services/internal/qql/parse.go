@@ -240,8 +240,6 @@ func (p *parser) bare(s scope) (Expr, error) {
 		return nil, p.errorAt(start, "`...` compares a field exactly: put a field and a colon before it, or use \"...\"", "targetName: `...`")
 	case '\'':
 		return nil, p.errorAt(start, `single quotes are for dates; put a phrase in "..."`, "")
-	case '[':
-		return nil, p.errorAt(start, "a list or range needs a field and a colon before it", "action: [Add, Delete]")
 	case ':', '=', '<', '>':
 		return nil, p.errorAt(start, "expected a field before "+string(c), "action: delete")
 	}
@@ -284,6 +282,9 @@ func (p *parser) here() string {
 // unconnected is the error where a condition follows another.
 func (p *parser) unconnected() error {
 	what := string(p.text[p.at])
+	if what == `"` || what == "`" {
+		return p.errorAt(p.at, "put AND or OR before the quotes", "")
+	}
 	if word := p.keyword(); word != "" {
 		what = strings.ToUpper(word)
 	} else if h, ok := p.head(p.at); ok {

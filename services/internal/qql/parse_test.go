@@ -52,7 +52,7 @@ func millis(s string) int64 {
 	return t.UnixMilli()
 }
 
-func texts(members ...string) In {
+func among(members ...string) In {
 	var in In
 	for _, m := range members {
 		text, exact := strings.CutPrefix(m, "=")
@@ -61,15 +61,15 @@ func texts(members ...string) In {
 	return in
 }
 
-func address(s string) Addr { return Addr(netip.MustParseAddr(s)) }
+func ip(s string) Addr { return Addr(netip.MustParseAddr(s)) }
 
 func network(s string) Network { return Network(netip.MustParsePrefix(s)) }
 
 var (
-	id      = "eaa0a5b2-1e46-4f43-9dfe-578a88ae01c9"
-	january = date("2026-01", "2026-01-01T00:00:00Z", "2026-01-31T23:59:59.999Z")
-	week    = Date{Now: true, Move: []Step{{-7, 'd'}}, Text: "now-7d"}
-	changes = func(x Expr) Nested { return Nested{f("changes"), x} }
+	anID      = "eaa0a5b2-1e46-4f43-9dfe-578a88ae01c9"
+	january   = date("2026-01", "2026-01-01T00:00:00Z", "2026-01-31T23:59:59.999Z")
+	week      = Date{Now: true, Move: []Step{{-7, 'd'}}, Text: "now-7d"}
+	inChanges = func(x Expr) Nested { return Nested{f("changes"), x} }
 )
 
 func TestParse(t *testing.T) {
@@ -90,7 +90,7 @@ func TestParse(t *testing.T) {
 		{"client: Chrome-Browser", has("client", "chrome browser"), "client: chrome browser"},
 		{"targetName: a,b[c]d?e@f$g%h&i/j\\k", has("targetName", "a b c d e f g h i j k"), "targetName: a b c d e f g h i j k"},
 		{"targetName: on web-01.corp.example.com.", has("targetName", "on web+01+corp+example+com"), "targetName: on web.01.corp.example.com"},
-		{"auditComment: " + id, Test{f("auditComment"), Words{strings.Split(id, "-")}}, ""},
+		{"auditComment: " + anID, Test{f("auditComment"), Words{strings.Split(anID, "-")}}, ""},
 		{"userName: User_1 O'Brien x'", user("user+1 o+brien x"), "userName: user.1 o.brien x"},
 		{"auditComment: ops@corp.example", has("auditComment", "ops corp+example"), "auditComment: ops corp.example"},
 		{"externalChangeLink: http://masifgw.p04:50164/key", has("externalChangeLink", "http masifgw+p04 50164 key"), "externalChangeLink: http masifgw.p04 50164 key"},
@@ -133,13 +133,13 @@ func TestParse(t *testing.T) {
 		{"NOT businessUnit is not null", Not{Not{Test{f("businessUnit"), Null{}}}}, ""},
 
 		// Lists.
-		{"moduleCode: [VM, Unit Manager]", Test{f("moduleCode"), texts("VM", "Unit Manager")}, ""},
-		{"moduleCode:[\"a, b\",`C`, Blocked (Rate)]", Test{f("moduleCode"), texts("a, b", "=C", "Blocked (Rate)")}, "moduleCode: [\"a, b\", `C`, \"Blocked (Rate)\"]"},
-		{"moduleCode = [VM]", Test{f("moduleCode"), texts("=VM")}, "moduleCode: [`VM`]"},
-		{"userUuid: [a, `b`]", Test{f("userUuid"), texts("=a", "=b")}, "userUuid: [a, b]"},
+		{"moduleCode: [VM, Unit Manager]", Test{f("moduleCode"), among("VM", "Unit Manager")}, ""},
+		{"moduleCode:[\"a, b\",`C`, Blocked (Rate)]", Test{f("moduleCode"), among("a, b", "=C", "Blocked (Rate)")}, "moduleCode: [\"a, b\", `C`, \"Blocked (Rate)\"]"},
+		{"moduleCode = [VM]", Test{f("moduleCode"), among("=VM")}, "moduleCode: [`VM`]"},
+		{"userUuid: [a, `b`]", Test{f("userUuid"), among("=a", "=b")}, "userUuid: [a, b]"},
 		{"auditEnabledAppId: [21, 22]", Test{f("auditEnabledAppId"), In{{Value: Number(21)}, {Value: Number(22)}}}, ""},
-		{"sourceIp: [10.0.0.0/8, ::1]", Test{f("sourceIp"), In{{Value: network("10.0.0.0/8")}, {Value: address("::1")}}}, ""},
-		{"id: [" + id + "]", Test{f("id"), In{{Value: ID(uuid.MustParse(id))}}}, ""},
+		{"sourceIp: [10.0.0.0/8, ::1]", Test{f("sourceIp"), In{{Value: network("10.0.0.0/8")}, {Value: ip("::1")}}}, ""},
+		{"id: [" + anID + "]", Test{f("id"), In{{Value: ID(uuid.MustParse(anID))}}}, ""},
 		{"createdDate: ['2026-01', now-7d]", Test{f("createdDate"), In{{Value: january}, {Value: week}}}, "createdDate: [2026-01, now-7d]"},
 
 		// Numbers, addresses, ids.
@@ -151,13 +151,13 @@ func TestParse(t *testing.T) {
 		{"auditEnabledAppId: (1...5)", Test{f("auditEnabledAppId"), Range{&Bound{Number(1), true}, &Bound{Number(5), true}}}, "auditEnabledAppId: (1 .. 5)"},
 		{"auditEnabledAppId: [1..5)", Test{f("auditEnabledAppId"), Range{&Bound{Number(1), false}, &Bound{Number(5), true}}}, "auditEnabledAppId: [1 .. 5)"},
 		{"auditEnabledAppId: (1 .. 5]", Test{f("auditEnabledAppId"), Range{&Bound{Number(1), true}, &Bound{Number(5), false}}}, ""},
-		{"sourceIp: 191.160.45.90", Test{f("sourceIp"), one(address("191.160.45.90"))}, ""},
-		{"sourceIp: ::ffff:10.1.2.3", Test{f("sourceIp"), one(address("10.1.2.3"))}, "sourceIp: 10.1.2.3"},
-		{"sourceIp: fe80::1", Test{f("sourceIp"), one(address("fe80::1"))}, ""},
+		{"sourceIp: 191.160.45.90", Test{f("sourceIp"), one(ip("191.160.45.90"))}, ""},
+		{"sourceIp: ::ffff:10.1.2.3", Test{f("sourceIp"), one(ip("10.1.2.3"))}, "sourceIp: 10.1.2.3"},
+		{"sourceIp: fe80::1", Test{f("sourceIp"), one(ip("fe80::1"))}, ""},
 		{"sourceIp: 10.1.2.3/8", Test{f("sourceIp"), one(network("10.0.0.0/8"))}, "sourceIp: 10.0.0.0/8"},
 		{"sourceIp: ::ffff:10.0.0.0/104", Test{f("sourceIp"), one(network("10.0.0.0/8"))}, "sourceIp: 10.0.0.0/8"},
-		{"sourceIp: 10.0.0.1 - 10.0.0.9", Test{f("sourceIp"), Range{&Bound{address("10.0.0.1"), false}, &Bound{address("10.0.0.9"), false}}}, "sourceIp: [10.0.0.1 .. 10.0.0.9]"},
-		{"id: " + strings.ToUpper(id), Test{f("id"), one(ID(uuid.MustParse(id)))}, "id: " + id},
+		{"sourceIp: 10.0.0.1 - 10.0.0.9", Test{f("sourceIp"), Range{&Bound{ip("10.0.0.1"), false}, &Bound{ip("10.0.0.9"), false}}}, "sourceIp: [10.0.0.1 .. 10.0.0.9]"},
+		{"id: " + strings.ToUpper(anID), Test{f("id"), one(ID(uuid.MustParse(anID)))}, "id: " + anID},
 
 		// Dates.
 		{"createdDate: 2026", Test{f("createdDate"), one(date("2026", "2026-01-01T00:00:00Z", "2026-12-31T23:59:59.999Z"))}, ""},
@@ -188,7 +188,7 @@ func TestParse(t *testing.T) {
 		// Values of one field.
 		{"userName:(jack OR jill)", Or{user("jack"), user("jill")}, "userName: jack OR userName: jill"},
 		{"userName:(John Smith)", user("john smith"), "userName: john smith"},
-		{"userName:(NOT jack AND (`A` OR [b, c]))", And{Not{user("jack")}, Or{Test{f("userName"), Equal{"A"}}, Test{f("userName"), texts("b", "c")}}},
+		{"userName:(NOT jack AND (`A` OR [b, c]))", And{Not{user("jack")}, Or{Test{f("userName"), Equal{"A"}}, Test{f("userName"), among("b", "c")}}},
 			"NOT userName: jack AND (userName: `A` OR userName: [b, c])"},
 		{"userName = (A OR B)", Or{Test{f("userName"), Equal{"A"}}, Test{f("userName"), Equal{"B"}}}, "userName: `A` OR userName: `B`"},
 		{"auditEnabledAppId:(1 OR > 5 OR (7 .. 9))", Or{Test{f("auditEnabledAppId"), one(Number(1))}, Test{f("auditEnabledAppId"), Range{Low: &Bound{Number(5), true}}},
@@ -196,15 +196,15 @@ func TestParse(t *testing.T) {
 			"auditEnabledAppId: 1 OR auditEnabledAppId > 5 OR auditEnabledAppId: (7 .. 9)"},
 
 		// Changes.
-		{`changes:(field: role AND after: "Manager")`, changes(And{Test{entry("field"), words("role")}, Test{entry("after"), Phrase{"manager"}}}),
+		{`changes:(field: role AND after: "Manager")`, inChanges(And{Test{entry("field"), words("role")}, Test{entry("after"), Phrase{"manager"}}}),
 			`changes:(field: role AND after: "manager")`},
-		{"changes.field: role", changes(Test{entry("field"), words("role")}), ""},
-		{"changes:(field: role)", changes(Test{entry("field"), words("role")}), "changes.field: role"},
-		{"Changes.Before is null", changes(Test{entry("before"), Null{}}), "changes.before is null"},
-		{"changes.before: *", changes(Not{Test{entry("before"), Null{}}}), "changes.before is not null"},
-		{"NOT changes.before is not null", Not{changes(Not{Test{entry("before"), Null{}}})}, ""},
-		{"changes:(NOT field: role)", changes(Not{Test{entry("field"), words("role")}}), ""},
-		{"changes.field:(role OR owner)", changes(Or{Test{entry("field"), words("role")}, Test{entry("field"), words("owner")}}), "changes:(field: role OR field: owner)"},
+		{"changes.field: role", inChanges(Test{entry("field"), words("role")}), ""},
+		{"changes:(field: role)", inChanges(Test{entry("field"), words("role")}), "changes.field: role"},
+		{"Changes.Before is null", inChanges(Test{entry("before"), Null{}}), "changes.before is null"},
+		{"changes.before: *", inChanges(Not{Test{entry("before"), Null{}}}), "changes.before is not null"},
+		{"NOT changes.before is not null", Not{inChanges(Not{Test{entry("before"), Null{}}})}, ""},
+		{"changes:(NOT field: role)", inChanges(Not{Test{entry("field"), words("role")}}), ""},
+		{"changes.field:(role OR owner)", inChanges(Or{Test{entry("field"), words("role")}, Test{entry("field"), words("owner")}}), "changes:(field: role OR field: owner)"},
 	} {
 		got, err := Parse(test.query)
 		if err != nil {

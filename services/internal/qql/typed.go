@@ -71,7 +71,7 @@ func sample(f *field.Field) string {
 // parseValue reads a value of a typed field.
 func parseValue(f *field.Field, text string) (Value, error) {
 	wrong := func(such string) error {
-		return fmt.Errorf("%s is %s: %s is none; write one such as %s", f.Name, kind(f.Type), quoteForMessage(text), such)
+		return fmt.Errorf("%s is %s: %s is not one; write one such as %s", f.Name, kind(f.Type), quoteForMessage(text), such)
 	}
 	switch f.Type {
 	case field.Number:
@@ -105,7 +105,7 @@ func parseValue(f *field.Field, text string) (Value, error) {
 	a, err := netip.ParseAddr(text)
 	switch {
 	case err != nil && strings.Contains(text, "*"):
-		return nil, wrong("10.0.0.0/8 for all that begin with 10")
+		return nil, wrong("10.0.0.0/8, which has all that begin with 10")
 	case err != nil || a.Zone() != "":
 		return nil, wrong("10.1.2.3 or 10.0.0.0/8")
 	case a == netip.IPv6Unspecified():

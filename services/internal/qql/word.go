@@ -34,6 +34,9 @@ func (p *parser) unquoted(t target) (raw, error) {
 		if p.text[i] == '(' {
 			return raw{}, p.errorAt(i, "put AND or OR before (, or the whole value in quotes", "")
 		}
+		if p.text[i] == '[' && t.field == nil {
+			return raw{}, p.errorAt(i, "a list or range needs a field and a colon before it", "action: [Add, Delete]")
+		}
 		if h, ok := p.head(i); ok && (i > first || t.field == nil || !typed(t.field.Type)) {
 			return raw{}, p.followed(t, first, h)
 		}
@@ -47,14 +50,14 @@ func (p *parser) unquoted(t target) (raw, error) {
 			case c == '"':
 				end, literal, _ := p.quoted(i)
 				if (end == len(p.text) || p.text[end] != '*') && (i == first || p.text[i-1] != '*') {
-					return raw{}, p.errorAt(i, `put AND or OR before ", or the whole value in quotes`, "")
+					return raw{}, p.errorAt(i, "put AND or OR before the quotes, or the whole value in one pair of them", "")
 				}
 				text.WriteString(literal)
 				part.WriteString(literal)
 				i = end - 1
 				continue
 			case c == '`':
-				return raw{}, p.errorAt(i, "put AND or OR before `, or the whole value in quotes", "")
+				return raw{}, p.errorAt(i, "put AND or OR before the quotes, or the whole value in one pair of them", "")
 			case c == ',' && t.group && !typed(t.field.Type):
 				return raw{}, p.errorAt(i, "a list stands in [ ], alternatives in ( ) with OR between them", t.name+": [a, b]")
 			case c == '\\' && i+1 < len(p.text) && p.text[i+1] == '*':
@@ -109,7 +112,11 @@ func (p *parser) followed(t target, first int, h head) error {
 			return p.errorAt(at, fmt.Sprintf("%s is not a field; did you mean %s?", clip(name), f.Name), f.Name+": "+sample(f))
 		}
 	}
-	return p.errorAt(h.start, unknown(t.fields, h.name)+"; if it belongs to the value, put the value in quotes", "")
+	message := clip(h.name) + " is not a field."
+	if f := meant(t.fields, h.name); f != nil {
+		message += " Did you mean " + f.Name + "?"
+	}
+	return p.errorAt(h.start, message+" If it belongs to the text, put the text in quotes", "")
 }
 
 // wordForm is what stays one word when unquoted text is split. Letters and
