@@ -76,6 +76,11 @@ func said(t *testing.T, query string) string {
 	}
 	s := fmt.Sprintf("%d:%d %s\n", e.Line, e.Column, e.Message)
 	if e.Example != "" {
+		if _, err := Parse(e.Example); err != nil {
+			if _, err := Parse("changes:(" + e.Example + ")"); err != nil {
+				t.Errorf("%s: the example %s is wrong: %v", query, e.Example, err)
+			}
+		}
 		s += "for example: " + e.Example + "\n"
 	}
 	return s + "\n"

@@ -53,7 +53,7 @@ func (p *parser) brackets(t target) (Expr, error) {
 		switch {
 		case c == '.':
 			if dots || len(items) > 1 {
-				return nil, p.errorAt(p.at, "expected ] here: a range has two ends, a list has no dots", t.name+": ["+sample(t.field)+", ...]")
+				return nil, p.errorAt(p.at, "expected ] here: a range has two ends, a list has no dots", t.listExample())
 			}
 			dots = true
 			for n := 0; n < 3 && p.text[p.at] == '.'; n++ {
@@ -74,7 +74,7 @@ func (p *parser) brackets(t target) (Expr, error) {
 			return p.ends(t, items, p.text[open] == '(', c == ')')
 		}
 		if c == ')' {
-			return nil, p.errorAt(p.at-1, "expected ] here: a list stands in [ ]", t.name+": ["+sample(t.field)+", ...]")
+			return nil, p.errorAt(p.at-1, "expected ] here: a list stands in [ ]", t.listExample())
 		}
 		return p.members(t, items)
 	}
@@ -146,7 +146,7 @@ func (p *parser) item(t target, open int) (item, error) {
 		}
 	}
 	if p.dotsAt(p.at) && !ranges(t.field.Type) {
-		return it, p.errorAt(p.at, fmt.Sprintf("%s is %s and has no ranges; a value that has dots belongs in quotes", t.name, kind(t.field.Type)), t.name+": ["+sample(t.field)+", ...]")
+		return it, p.errorAt(p.at, fmt.Sprintf("%s is %s and has no ranges; a value that has dots belongs in quotes", t.name, kind(t.field.Type)), t.listExample())
 	}
 	return it, nil
 }

@@ -37,7 +37,7 @@ func (p *parser) resolve(h head, s scope) (f, nested *field.Field, err error) {
 	}
 	message, example := unknown(s.fields, h.name), ""
 	if f := meant(s.fields, h.name); f != nil {
-		example = f.Name + ": " + sample(f)
+		example = target{field: f, name: f.Name}.example()
 	}
 	return nil, nil, p.errorAt(h.start, message, example)
 }

@@ -186,6 +186,9 @@ func (p *parser) test(h head, s scope) (Expr, error) {
 		return nil, err
 	}
 	t := target{field: f, name: f.Name, fields: s.fields, exact: h.op == "="}
+	if nest != nil {
+		t.name = nest.Name + "." + f.Name
+	}
 	p.at = h.end
 	var x Expr
 	switch h.op {
@@ -194,7 +197,7 @@ func (p *parser) test(h head, s scope) (Expr, error) {
 	case "is not null":
 		x = Not{Test{f, Null{}}}
 	case "!=":
-		return nil, p.errorAt(h.start, "there is no !=: put NOT before the condition", "NOT "+h.name+" = ...")
+		return nil, p.errorAt(h.start, "there is no !=: put NOT before the condition", "NOT "+t.example())
 	case ":", "=":
 		p.space()
 		if h.op == ":" && f == listField && !p.end() && p.text[p.at] == '(' {
@@ -237,7 +240,7 @@ func (p *parser) bare(s scope) (Expr, error) {
 		}
 		return Test{nil, phrase}, nil
 	case '`':
-		return nil, p.errorAt(start, "`...` compares a field exactly: put a field and a colon before it, or use \"...\"", "targetName: `...`")
+		return nil, p.errorAt(start, "`...` compares a field exactly: put a field and a colon before it, or use \"...\"", "targetName: `John`")
 	case '\'':
 		return nil, p.errorAt(start, `single quotes are for dates; put a phrase in "..."`, "")
 	case ':', '=', '<', '>':
@@ -261,7 +264,7 @@ func (p *parser) bare(s scope) (Expr, error) {
 func (p *parser) missing(s scope) error {
 	what, example := "a condition", "action: delete"
 	if s.of != nil {
-		what, example = "a value of "+s.of.name, s.of.name+": "+sample(s.of.field)
+		what, example = "a value of "+s.of.name, s.of.example()
 	} else if s.nested != nil {
 		example = "field: role"
 	}

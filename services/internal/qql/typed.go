@@ -41,31 +41,31 @@ func kind(t field.Type) string {
 	}
 }
 
-// sample is a value that a field may have, for examples.
-func sample(f *field.Field) string {
+// samples are two values that a field may have, for examples.
+func samples(f *field.Field) (one, other string) {
 	switch f.Type {
 	case field.Number:
-		return "21"
+		return "21", "22"
 	case field.Instant:
-		return "2026-01-31"
+		return "2026-01-31", "2026-02-28"
 	case field.Address:
-		return "10.0.0.0/8"
+		return "10.0.0.0/8", "192.168.0.0/16"
 	case field.UUID:
-		return "eaa0a5b2-1e46-4f43-9dfe-578a88ae01c9"
+		return "eaa0a5b2-1e46-4f43-9dfe-578a88ae01c9", "1b4e28ba-2fa1-41d2-883f-0016d3cca427"
 	case field.Opaque:
-		return "1c9a83aa-20p8-e972-8036-899e5e608855"
+		return "1c9a83aa-20p8-e972-8036-899e5e608855", "33fe8ca3-d843-53ac-82e3-21cfb833d389"
 	}
 	switch f.Name {
 	case "action":
-		return "delete"
+		return "Add", "Delete"
 	case "userName":
-		return "jack"
+		return "jack", "jill"
 	case "moduleCode":
-		return "VMDR"
+		return "VM", "VMDR"
 	case "field":
-		return "role"
+		return "role", "owner"
 	}
-	return `"..."`
+	return "these words", "other words"
 }
 
 // parseValue reads a value of a typed field.

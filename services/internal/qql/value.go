@@ -127,7 +127,7 @@ func (p *parser) literal(t target) (text string, ok bool, err error) {
 		return "", false, nil
 	}
 	if c == '\'' && !typed(t.field.Type) {
-		return "", false, p.errorAt(p.at, "single quotes are for dates; put the value in \"...\", or in `...` to compare it exactly", t.name+": \"...\"")
+		return "", false, p.errorAt(p.at, "single quotes are for dates; put the value in \"...\", or in `...` to compare it exactly", t.name+`: "these words"`)
 	}
 	end, text, ok := p.quoted(p.at)
 	if !ok { // "..." and `...` were checked
@@ -201,4 +201,12 @@ func (t target) noWords(text string) error {
 }
 
 // example is a condition on the field that would do.
-func (t target) example() string { return t.name + ": " + sample(t.field) }
+func (t target) example() string {
+	value, _ := samples(t.field)
+	return t.name + ": " + value
+}
+
+func (t target) listExample() string {
+	one, other := samples(t.field)
+	return t.name + ": [" + one + ", " + other + "]"
+}

@@ -59,7 +59,7 @@ func (p *parser) unquoted(t target) (raw, error) {
 			case c == '`':
 				return raw{}, p.errorAt(i, "put AND or OR before the quotes, or the whole value in one pair of them", "")
 			case c == ',' && t.group && !typed(t.field.Type):
-				return raw{}, p.errorAt(i, "a list stands in [ ], alternatives in ( ) with OR between them", t.name+": [a, b]")
+				return raw{}, p.errorAt(i, "a list stands in [ ], alternatives in ( ) with OR between them", t.listExample())
 			case c == '\\' && i+1 < len(p.text) && p.text[i+1] == '*':
 				i++
 				c = '*'
@@ -109,7 +109,7 @@ func (p *parser) followed(t target, first int, h head) error {
 			}
 			for ; at > first && !unicode.IsSpace(p.text[at-1]); at-- {
 			}
-			return p.errorAt(at, fmt.Sprintf("%s is not a field; did you mean %s?", clip(name), f.Name), f.Name+": "+sample(f))
+			return p.errorAt(at, fmt.Sprintf("%s is not a field; did you mean %s?", clip(name), f.Name), target{field: f, name: f.Name}.example())
 		}
 	}
 	message := clip(h.name) + " is not a field."
