@@ -1,10 +1,10 @@
 package qql
 
 import (
-	"encoding/json"
 	"net/netip"
 	"strings"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/uuid"
 
 	"github.com/auditrail/auditrail/pkg/audit"
@@ -175,9 +175,9 @@ func jsonText(v string) string {
 
 // unquote reads a JSON string; anything else is empty.
 func unquote(v string) string {
-	var s string
-	if json.Unmarshal([]byte(v), &s) != nil {
+	b, err := jsontext.AppendUnquote(nil, v)
+	if err != nil {
 		return ""
 	}
-	return s
+	return string(b)
 }

@@ -2,6 +2,7 @@ package sqlgen_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -296,17 +297,28 @@ func TestSQLAndCompileMeanTheSame(t *testing.T) {
 			}
 		}
 		var got []string
-		query(t, conn, sqlgen.Rows(manager, sqlgen.Filter{Where: x, Now: now}, sqlgen.Page{Limit: 1000}), func(r driver.Rows) error {
+		stmt := sqlgen.Rows(manager, sqlgen.Filter{Where: x, Now: now}, sqlgen.Page{Limit: 1000})
+		query(t, conn, stmt, func(r driver.Rows) error {
 			id, err := scanID(r)
 			got = append(got, id)
 			return err
 		})
 		slices.Sort(got)
 		if d := cmp.Diff(got, want); d != "" {
-			rt.Fatalf("%#v: events (-SQL +Compile)\n%s", x, d)
+			rt.Fatalf("%s\n%v\nevents (-SQL +Compile)\n%s%s", stmt.SQL(), stmt.Params(), d, differs(events, got, want))
 		}
 		trials++
 		found += len(got)
 	})
 	t.Logf("%d trees, %d events found", trials, found)
+}
+
+// differs shows an event that only one of the two has.
+func differs(events []audit.Event, got, want []string) string {
+	for i := range events {
+		if id := eventID(i).String(); slices.Contains(got, id) != slices.Contains(want, id) {
+			return fmt.Sprintf("%+v\n%q", events[i], events[i].Changes)
+		}
+	}
+	return ""
 }
