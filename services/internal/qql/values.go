@@ -84,7 +84,7 @@ func changes(raw string) []change {
 			e[2] = jsonText(value.String())
 		}
 	}
-	for t := range jsonTokens(strings.ToValidUTF8(raw, "\uFFFD")) {
+	for t := range jsonTokens(toValid(raw)) {
 		switch t {
 		case "{", "[":
 			depth++
