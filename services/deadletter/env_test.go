@@ -201,14 +201,14 @@ func daysAgo(n int) func(*audit.Event) {
 
 // madeLetter is a dead letter as ingest would write it, of a topic that was.
 func madeLetter(offset int64, value []byte, more ...kgo.RecordHeader) *kgo.Record {
-	id := identity{topicID: uuid.NewSHA1(uuid.NameSpaceOID, []byte("topic")), offset: offset}
+	id := topic.Position{TopicID: uuid.NewSHA1(uuid.NameSpaceOID, []byte("topic")), Offset: offset}
 	headers := []kgo.RecordHeader{
 		{Key: topic.HeaderReason, Value: []byte("made-up")}, {Key: topic.HeaderProblem, Value: []byte("a problem")},
-		{Key: topic.HeaderTopic, Value: []byte(pm)}, {Key: topic.HeaderTopicID, Value: []byte(id.topicID.String())},
+		{Key: topic.HeaderTopic, Value: []byte(pm)}, {Key: topic.HeaderTopicID, Value: []byte(id.TopicID.String())},
 		{Key: topic.HeaderPartition, Value: []byte("0")}, {Key: topic.HeaderOffset, Value: fmt.Append(nil, offset)},
 		{Key: topic.HeaderAppendedAt, Value: fmt.Append(nil, 1_700_000_000_000+offset)},
 	}
-	return &kgo.Record{Topic: topic.DeadLetter, Key: []byte(id.key()), Value: value, Headers: append(headers, more...)}
+	return &kgo.Record{Topic: topic.DeadLetter, Key: []byte(id.String()), Value: value, Headers: append(headers, more...)}
 }
 
 func (e *env) deps(out, notes *bytes.Buffer) Deps {

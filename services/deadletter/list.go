@@ -29,7 +29,7 @@ type row struct {
 
 func newRow(l *letter, redrivenAt time.Time) row {
 	r := row{
-		Key: l.id.key(), AppendedAt: l.appendedAt.UnixMilli(), Topic: l.topic, Partition: l.id.partition, Offset: l.id.offset,
+		Key: l.id.String(), AppendedAt: l.appendedAt.UnixMilli(), Topic: l.topic, Partition: l.id.Partition, Offset: l.id.Offset,
 		Reason: l.reason, Problem: l.problem, CustomerUUID: l.customer(), Size: l.size, CannotRedrive: l.lasting(),
 	}
 	if !redrivenAt.IsZero() {

@@ -198,7 +198,7 @@ func BenchmarkFold(b *testing.B) {
 	}
 	f, before := newFold(), heap()
 	for i := range b.N {
-		f.again(identity{offset: int64(i)})
+		f.again(topic.Position{Offset: int64(i)})
 	}
 	b.ReportMetric((heap()-before)/float64(b.N), "B/letter")
 	runtime.KeepAlive(f)

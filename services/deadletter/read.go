@@ -194,20 +194,22 @@ func (s *snapshot) letters(ctx context.Context, keep func(*letter) bool, visit f
 // after it. Memory: 100 bytes at most for every letter asked about and for every
 // marker, whatever their size; BenchmarkFold measures it.
 type fold struct {
-	redriven map[identity]int64 // epoch ms
-	seen     map[identity]struct{}
+	redriven map[topic.Position]int64 // epoch ms
+	seen     map[topic.Position]struct{}
 }
 
-func newFold() *fold { return &fold{redriven: map[identity]int64{}, seen: map[identity]struct{}{}} }
+func newFold() *fold {
+	return &fold{redriven: map[topic.Position]int64{}, seen: map[topic.Position]struct{}{}}
+}
 
 // again says whether it was asked about id before.
-func (f *fold) again(id identity) bool {
+func (f *fold) again(id topic.Position) bool {
 	n := len(f.seen)
 	f.seen[id] = struct{}{}
 	return len(f.seen) == n
 }
 
-func (f *fold) redrivenAt(id identity) time.Time {
+func (f *fold) redrivenAt(id topic.Position) time.Time {
 	ms, ok := f.redriven[id]
 	if !ok {
 		return time.Time{}

@@ -107,8 +107,8 @@ func (r *redriver) keep(l *letter) bool {
 func (r *redriver) named(l *letter) bool {
 	named := false
 	for _, p := range []Position{
-		{topic: l.topic, partition: l.id.partition, offset: l.id.offset},
-		{topic: l.id.topicID.String(), partition: l.id.partition, offset: l.id.offset},
+		{topic: l.topic, partition: l.id.Partition, offset: l.id.Offset},
+		{topic: l.id.TopicID.String(), partition: l.id.Partition, offset: l.id.Offset},
 	} {
 		if _, ok := r.wanted[p]; ok {
 			r.wanted[p], named = true, true
@@ -235,11 +235,11 @@ func (l *letter) record() *kgo.Record {
 	for _, h := range l.headers {
 		if h.Key != audit.HeaderRedriven {
 			headers = append(headers, h)
-		} else if id, ok := parseKey(string(h.Value)); ok {
+		} else if id, err := topic.ParsePosition(string(h.Value)); err == nil {
 			first = id
 		}
 	}
-	headers = append(headers, kgo.RecordHeader{Key: audit.HeaderRedriven, Value: []byte(first.key())})
+	headers = append(headers, kgo.RecordHeader{Key: audit.HeaderRedriven, Value: []byte(first.String())})
 	return &kgo.Record{Topic: l.topic, Key: l.key, Value: l.value, Headers: headers}
 }
 
@@ -272,7 +272,7 @@ func samePlace() kgo.Partitioner {
 // marker makes the record that closes the letter.
 func (l *letter) marker(now time.Time, sent *kgo.Record) *kgo.Record {
 	to := fmt.Sprintf("%s/%d/%d", sent.Topic, sent.Partition, sent.Offset)
-	return &kgo.Record{Topic: topic.DeadLetter, Key: []byte(l.id.key()), Headers: []kgo.RecordHeader{
+	return &kgo.Record{Topic: topic.DeadLetter, Key: []byte(l.id.String()), Headers: []kgo.RecordHeader{
 		{Key: topic.HeaderRedrivenAt, Value: []byte(strconv.FormatInt(now.UnixMilli(), 10))},
 		{Key: topic.HeaderRedrivenTo, Value: []byte(to)},
 	}}
