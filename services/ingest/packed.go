@@ -49,9 +49,7 @@ func packedOf(r *kgo.Record) *packed {
 // stops are partitions at which the client has stopped, or may have. Owned by
 // the poll loop, which calls attend before it allows a rebalance: whoever has
 // the partition then still has it when its offset is set.
-type stops struct {
-	packed map[partitionID]stop
-}
+type stops map[partitionID]stop
 
 // stop is a batch that is too large, and the lane that came across it.
 type stop struct {
@@ -66,29 +64,29 @@ func (in *ingest) laneOf(at partitionID) *lane {
 }
 
 // add notes that the client has stopped at a batch.
-func (s *stops) add(in *ingest, batch *kgo.ErrDecompressTooLarge) {
+func (s stops) add(in *ingest, batch *kgo.ErrDecompressTooLarge) {
 	at := partitionID{batch.Topic, batch.Partition}
 	if l := in.laneOf(at); l != nil {
-		s.packed[at] = stop{lane: l, batch: batch}
+		s[at] = stop{lane: l, batch: batch}
 	}
 }
 
 // attend passes over the batches at which the client has stopped, and wakes
 // partitions that are silent since they were resumed. It returns whether there
 // is more to look after.
-func (s *stops) attend(ctx context.Context, in *ingest) (more bool) {
-	for at, stop := range s.packed {
+func (s stops) attend(ctx context.Context, in *ingest) (more bool) {
+	for at, stop := range s {
 		if in.laneOf(at) != stop.lane || in.passOver(ctx, stop.batch) {
-			delete(s.packed, at) // moved: whoever has it comes across it again
+			delete(s, at) // moved: whoever has it comes across it again
 		}
 	}
 	silent, more := in.silent()
 	for at, offset := range silent {
-		if _, ok := s.packed[at]; !ok {
+		if _, ok := s[at]; !ok {
 			in.setOffset(at, offset)
 		}
 	}
-	return more || len(s.packed) > 0
+	return more || len(s) > 0
 }
 
 // setOffset has the client go on at an offset. The epoch is unknown on purpose:
