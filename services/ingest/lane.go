@@ -403,8 +403,7 @@ func (l *lane) lost(offset int64, err error) {
 			why = "moved"
 		}
 		l.in.metrics.laneStops.WithLabelValues(why).Inc()
-		l.log.Error("lane stopped", zap.Int64("offset", offset), zap.Error(err))
-		l.in.forget(l, err)
+		l.in.forget(l, offset, err)
 	}
 	l.cancel()
 }
