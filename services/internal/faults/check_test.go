@@ -232,7 +232,7 @@ func (f found) twins() (problems []string) {
 func (c *campaign) counters(f found) (problems []string) {
 	settled, whole := 0.0, true
 	for i, r := range c.replicas {
-		whole = whole && (r.times() == 1 || i == c.plan.replicas && r.times() == 0)
+		whole = whole && (r.times() == 1 && !r.isHeld() || i == c.plan.replicas && r.times() == 0)
 		if r.isHeld() {
 			continue
 		}
