@@ -78,7 +78,7 @@ bench: ## ratios against yardsticks measured in the same run
 
 .PHONY: bench-backpressure
 bench-backpressure: deps ## memory of ingest while ClickHouse is away, 10 minutes (flags: ARGS="--for 3m")
-	go run ./services/bench/backpressure $(ARGS)
+	go run ./services/bench/pipeline backpressure $(ARGS)
 
 .PHONY: bench-ingest
 bench-ingest: ## ingest against the limit, from Kafka to rows, on 1 and on 20 topics (flags: ARGS="--engine")
