@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -108,7 +109,7 @@ func (s *snapshot) read(ctx context.Context, doing string, visit func(*kgo.Recor
 			s.forget(ctx, cl, left)
 		}
 		if err != nil {
-			return fmt.Errorf("read %s (%d of %d records done): %w", topic.DeadLetter, n, s.total, err)
+			return fmt.Errorf("read %s (%d of %d %s done): %w", topic.DeadLetter, n, s.total, english.PluralWord(int(s.total), "record", ""), err)
 		}
 		for records := fetches.RecordIter(); !records.Done(); {
 			r := records.Next()
@@ -127,7 +128,7 @@ func (s *snapshot) read(ctx context.Context, doing string, visit func(*kgo.Recor
 			}
 			if time.Since(said) >= progressEvery {
 				said = time.Now()
-				fmt.Fprintf(s.notes, "%s: %d of %d records%s\n", doing, n, s.total, s.more())
+				fmt.Fprintf(s.notes, "%s: %d of %d %s%s\n", doing, n, s.total, english.PluralWord(int(s.total), "record", ""), s.more())
 			}
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/auditrail/auditrail/pkg/audit"
@@ -62,7 +63,7 @@ func Redrive(ctx context.Context, cfg RedriveConfig, deps Deps) error {
 		err = printErr
 	}
 	if err == nil && r.failed > 0 {
-		err = fmt.Errorf("%d dead letters could not be sent; they stay open", r.failed)
+		err = fmt.Errorf("%d %s could not be sent; %s open", r.failed, english.PluralWord(r.failed, "dead letter", ""), english.PluralWord(r.failed, "it stays", "they stay"))
 	}
 	return errors.Join(stopped(ctx, err), notFound(r.missing(err)))
 }
@@ -294,7 +295,7 @@ func (r *redriver) summary(out io.Writer) error {
 	}
 	line := fmt.Sprintf("%d %s, %d skipped, %d failed", r.sent, r.verb(), r.skipped, r.failed)
 	if r.before > 0 {
-		line += fmt.Sprintf("; %d were redriven before, --include-redriven sends them again", r.before)
+		line += fmt.Sprintf("; %d %s redriven before, --include-redriven sends %s again", r.before, english.PluralWord(r.before, "was", "were"), english.PluralWord(r.before, "it", "them"))
 	}
 	_, err := fmt.Fprintf(out, "%s in %s\n", line, time.Since(r.began).Round(time.Millisecond))
 	return err

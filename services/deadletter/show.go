@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/auditrail/auditrail/services/internal/topic"
@@ -75,7 +76,7 @@ func describe(out io.Writer, l *letter, m *marker) {
 	line("reason", plain(l.reason))
 	line("problem", plain(l.problem))
 	line("customer", cmp.Or(plain(l.customer()), "-"))
-	size := fmt.Sprintf("%d bytes", l.size)
+	size := fmt.Sprintf("%d %s", l.size, english.PluralWord(int(l.size), "byte", ""))
 	if l.cut {
 		size += fmt.Sprintf("; the first %d are kept, sha256 of the whole %s", len(l.value), plain(l.sha256))
 	}
