@@ -8,6 +8,7 @@ import (
 	"github.com/auditrail/auditrail/services/internal/field"
 	"github.com/auditrail/auditrail/services/internal/identity"
 	"github.com/auditrail/auditrail/services/internal/problem"
+	"github.com/auditrail/auditrail/services/internal/qql"
 	"github.com/auditrail/auditrail/services/internal/sqlgen"
 	"github.com/auditrail/auditrail/services/internal/visibility"
 )
@@ -93,12 +94,26 @@ func appendFields(b []byte, facets []facet) []byte {
 		b = appendText(b, f.Name)
 		b = append(b, `,"title":`...)
 		b = appendText(b, f.Title)
+		b = appendTexts(append(b, `,"operators":`...), qql.Operators(f.Type))
+		b = appendTexts(append(b, `,"filterOperators":`...), qql.FilterOperators(f.Type))
 		b = fmt.Appendf(b, `,"type":"%s","sortable":%t,"facetable":%t`, typeNames[f.Type], sqlgen.Sortable(f), sqlgen.Facetable(f))
 		if facet, ok := values[f]; ok {
 			b = append(b, ',')
 			b, _ = facet.appendValues(b)
 		}
 		b = append(b, '}')
+	}
+	return append(b, ']')
+}
+
+// appendTexts appends a JSON list.
+func appendTexts(b []byte, texts []string) []byte {
+	b = append(b, '[')
+	for i, text := range texts {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendText(b, text)
 	}
 	return append(b, ']')
 }

@@ -2,20 +2,14 @@ package query
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strconv"
-	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/auditrail/auditrail/services/internal/problem"
 	"github.com/auditrail/auditrail/services/internal/qql"
-)
-
-// Limits of the structured filters.
-const (
-	maxFilters      = 20
-	maxFilterValues = 100 // of one filter
 )
 
 // filterMembers are the members of one filter.
@@ -24,7 +18,7 @@ var filterMembers = []string{"field", "operator", "value"}
 // where returns the condition of the member where, a list of structured
 // filters; nil when there are none or they are broken.
 func (f *form) where() qql.Expr {
-	elements, ok := f.list("where", maxFilters)
+	elements, ok := f.list("where", qql.MaxFilters)
 	if !ok {
 		return nil
 	}
@@ -39,7 +33,11 @@ func (f *form) where() qql.Expr {
 	x, errs := qql.FromFilters(filters)
 	for i := range filters {
 		if err := errs[i]; err != nil {
-			f.violate(problem.Violation{Field: fmt.Sprintf("where[%d]", i), Message: err.Error()})
+			at := fmt.Sprintf("where[%d]", i)
+			if of, ok := errors.AsType[*qql.FilterError](err); ok {
+				at += "." + of.Member
+			}
+			f.violate(problem.Violation{Field: at, Message: err.Error()})
 		}
 	}
 	if len(errs) > 0 {
@@ -72,7 +70,7 @@ func (f *form) values(name string) []string {
 	raw, given := f.members[name]
 	elements := []jsontext.Value{raw}
 	if given && raw.Kind() == '[' {
-		elements, given = f.list(name, maxFilterValues)
+		elements, given = f.list(name, qql.MaxFilterValues)
 		if !given {
 			return nil
 		}
@@ -96,13 +94,6 @@ func (f *form) values(name string) []string {
 			}
 		default:
 			f.violate(problem.Violation{Field: name, Value: problem.Shorten(text), Message: "must be a string, a number or a list of them"})
-			return nil
-		}
-		if n := utf8.RuneCountInString(text); n > qql.MaxLength {
-			f.violate(problem.Violation{
-				Field: name, Value: problem.Shorten(text), Limit: fmt.Sprintf("%d characters", qql.MaxLength),
-				Message: fmt.Sprintf("is %d characters long; the limit is %d", n, qql.MaxLength),
-			})
 			return nil
 		}
 		values[i] = text

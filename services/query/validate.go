@@ -2,10 +2,10 @@ package query
 
 import (
 	"net/http"
-	"slices"
 
 	"github.com/segmentio/encoding/json"
 
+	"github.com/auditrail/auditrail/services/internal/field"
 	"github.com/auditrail/auditrail/services/internal/identity"
 	"github.com/auditrail/auditrail/services/internal/problem"
 	"github.com/auditrail/auditrail/services/internal/qql"
@@ -20,7 +20,7 @@ type verdict struct {
 	// Canonical is the query as the language writes it, qql and where in one;
 	// empty for one that demands nothing.
 	Canonical *string `json:"canonical,omitempty"`
-	// Fields are those that the query compares, each once.
+	// Fields are those that the query compares; bare words compare all texts.
 	Fields []string            `json:"fields,omitempty"`
 	Errors []problem.Violation `json:"errors,omitempty"`
 }
@@ -47,37 +47,15 @@ func (s *Service) validate(w http.ResponseWriter, r *http.Request, _ identity.Id
 			canonical = x.String()
 		}
 		v.Canonical = &canonical
-		v.Fields = fieldsOf(x, nil)
-		slices.Sort(v.Fields)
-		v.Fields = slices.Compact(v.Fields)
+		for _, f := range field.Fields {
+			if qql.Mentions(x, f.Name) {
+				v.Fields = append(v.Fields, f.Name)
+			}
+		}
 	}
 	answer, err := json.Append(nil, v, 0)
 	if err != nil {
 		return err
 	}
 	return writeJSON(w, answer)
-}
-
-// fieldsOf appends the names of the fields that a condition compares: those of
-// bare words are none.
-func fieldsOf(x qql.Expr, names []string) []string {
-	switch x := any(x).(type) {
-	case qql.And:
-		for _, part := range x {
-			names = fieldsOf(part, names)
-		}
-	case qql.Or:
-		for _, part := range x {
-			names = fieldsOf(part, names)
-		}
-	case qql.Not:
-		names = fieldsOf(x.X, names)
-	case qql.Nested:
-		names = append(names, x.Field.Name)
-	case qql.Test:
-		if x.Field != nil {
-			names = append(names, x.Field.Name)
-		}
-	}
-	return names
 }
