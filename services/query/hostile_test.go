@@ -40,7 +40,7 @@ func TestBadInputIsNamed(t *testing.T) {
 			`"qql":"sourceIp: 10.0.0.0/99"`:            {"qql", "10.0.0.0/"},
 			`"qql":"createdDate: [now .. now-1d"`:      {"qql", "]"},
 			`"qql":"createdDate > 1650444199"`:         {"qql", "1650444199000"},
-			`"qql":"auditEnabledAppId: [5 .. 1]"`:      {"qql", "1"},
+			`"qql":"auditEnabledAppId: [5 .. 1]"`:      {"qql", "swap its ends"},
 			`"qql":"` + strings.Repeat("(", 240) + `a` + strings.Repeat(")", 240) + `"`: {"qql", "deep"},
 			`"startDate":1650444199`:                                                  {"startDate", "1650444199000"},
 			`"startDate":1750000000001,"endDate":1750000000000`:                       {"startDate", "after endDate"},
