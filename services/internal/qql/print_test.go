@@ -166,7 +166,12 @@ func drawValue(t *rapid.T, typ field.Type, networks bool) Value {
 			t.Fatal(err)
 		}
 		return v
+	default:
+		return drawAddress(t, networks)
 	}
+}
+
+func drawAddress(t *rapid.T, networks bool) Value {
 	size := rapid.SampledFrom([]int{4, 16}).Draw(t, "size")
 	b := rapid.SliceOfN(rapid.Byte(), size, size).Draw(t, "address")
 	b[0] |= 1 // neither :: nor an IPv4 address mapped into IPv6
