@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/auditrail/auditrail/pkg/audit"
+	"github.com/auditrail/auditrail/services/internal/topic"
 )
 
 // lane carries one partition from Kafka into the table, in order. Two
@@ -239,8 +240,8 @@ func (l *lane) decode(b *batch) {
 		r := l.taken[0]
 		l.taken[0], l.taken = nil, l.taken[1:]
 		b.take(r.Offset, len(r.Value), recordCost(r))
-		at := position{topicID: l.topicID, partition: r.Partition, offset: r.Offset, appended: r.Timestamp.UnixMilli()}
-		b.appendedAt = at.appended
+		at := topic.Position{TopicID: l.topicID, Partition: r.Partition, Offset: r.Offset}
+		b.appendedAt = r.Timestamp.UnixMilli()
 		id, err := l.check(&e, r, at)
 		if err != nil {
 			b.dead = append(b.dead, deadLetter{record: r, reason: reason(err), err: err})
@@ -251,7 +252,7 @@ func (l *lane) decode(b *batch) {
 				b.doubted = append(b.doubted, b.rows.rows())
 			}
 			b.months.add(e.CreatedDate)
-			b.rows.add(&e, id, at)
+			b.rows.add(&e, id, at, b.appendedAt)
 		}
 		r.Recycle() // e points into it, and the batch does not
 	}
@@ -259,7 +260,7 @@ func (l *lane) decode(b *batch) {
 
 // check decodes and validates one record. The clock is the broker's append
 // time, not ours, so that a replay next year decides alike.
-func (l *lane) check(e *audit.Event, r *kgo.Record, at position) (uuid.UUID, error) {
+func (l *lane) check(e *audit.Event, r *kgo.Record, at topic.Position) (uuid.UUID, error) {
 	if p := packedOf(r); p != nil {
 		return uuid.UUID{}, p
 	}
@@ -402,8 +403,7 @@ func (l *lane) lost(offset int64, err error) {
 			why = "moved"
 		}
 		l.in.metrics.laneStops.WithLabelValues(why).Inc()
-		l.log.Error("lane stopped", zap.Int64("offset", offset), zap.Error(err))
-		l.in.forget(l, err)
+		l.in.forget(l, offset, err)
 	}
 	l.cancel()
 }
