@@ -88,7 +88,7 @@ func (p *parser) compare(t target, op string, opStart int) (Expr, error) {
 			list(Operators(t.field.Type))), t.example())
 	}
 	p.space()
-	if p.end() || strings.ContainsRune("()[]<>=:", p.text[p.at]) || p.keyword() != "" {
+	if p.end() || strings.ContainsRune("()[]<>=", p.text[p.at]) || p.keyword() != "" {
 		return nil, p.missing(scope{of: &t})
 	}
 	start := p.at
