@@ -29,6 +29,7 @@ type batch struct {
 	rows        *columns
 	doubted     []int // rows that their producer or an operator sends again
 	duplicates  int   // records left out because they are stored already
+	skipped     int   // records left out because their subscription chose so
 	turn        int64 // of its judgement in this process; 0: not judged
 	refusals    int   // of the engine, one after the other
 	dead        []deadLetter

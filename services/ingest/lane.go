@@ -186,7 +186,7 @@ func (l *lane) accumulate(ctx context.Context) {
 			cur = l.in.spare.Get().(*batch)
 		case <-ready:
 			was := cur.empty()
-			l.decode(cur)
+			l.decode(ctx, cur)
 			if was && !cur.empty() {
 				flush.Reset(l.in.cfg.Limits.FlushAge)
 			}
@@ -229,25 +229,32 @@ func (l *lane) complete(b *batch) bool {
 // always is ready.
 var always = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
-// decode moves records from the queue into b until b is full or the records at
-// hand are used up.
-func (l *lane) decode(b *batch) {
+// decode moves records from the queue into b until b is full, the records at
+// hand are used up, or one cannot be judged yet.
+func (l *lane) decode(ctx context.Context, b *batch) {
 	var e audit.Event
 	if len(l.taken) == 0 {
 		l.taken = l.queue.take()
 	}
 	for len(l.taken) > 0 && !l.complete(b) {
 		r := l.taken[0]
+		at := topic.Position{TopicID: l.topicID, Partition: r.Partition, Offset: r.Offset}
+		id, err := l.check(&e, r, at)
+		generated := err == nil && e.Origin == audit.OriginAutoUpdate
+		if generated && !l.knowsSwitches(ctx, b) {
+			return
+		}
 		l.taken[0], l.taken = nil, l.taken[1:]
 		b.take(r.Offset, len(r.Value), recordCost(r))
-		at := topic.Position{TopicID: l.topicID, Partition: r.Partition, Offset: r.Offset}
 		b.appendedAt = r.Timestamp.UnixMilli()
-		id, err := l.check(&e, r, at)
-		if err != nil {
+		switch {
+		case err != nil:
 			b.dead = append(b.dead, deadLetter{record: r, reason: reason(err), err: err})
 			continue
-		}
-		if !l.recovery.has(r.Offset) {
+		case l.recovery.has(r.Offset):
+		case generated && !l.in.settings.Peek(e.CustomerUUID).StoresAutoUpdate(r.Timestamp):
+			b.skipped++
+		default:
 			if len(r.Headers) > 0 && sentAgain(r.Headers) {
 				b.doubted = append(b.doubted, b.rows.rows())
 			}
