@@ -112,7 +112,7 @@ func (c *devCmd) Run(ctx context.Context, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
-	queryCfg.Store, queryCfg.Identity, queryCfg.Limits = migrateCfg.Store, issuer.Config(), c.Query
+	queryCfg.Store, queryCfg.Kafka, queryCfg.Identity, queryCfg.Limits = migrateCfg.Store, migrateCfg.Kafka, issuer.Config(), c.Query
 	ingestCfg.Kafka, ingestCfg.Store = migrateCfg.Kafka, migrateCfg.Store
 	return c.serve(ctx, ln, queryCfg, ingestCfg, log)
 }

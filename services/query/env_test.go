@@ -14,8 +14,10 @@ import (
 	"github.com/auditrail/auditrail/pkg/audit"
 	"github.com/auditrail/auditrail/services/internal/field"
 	"github.com/auditrail/auditrail/services/internal/identity"
+	"github.com/auditrail/auditrail/services/internal/kafka"
 	"github.com/auditrail/auditrail/services/internal/store"
 	"github.com/auditrail/auditrail/services/internal/testenv"
+	"github.com/auditrail/auditrail/services/internal/topic"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
@@ -24,6 +26,21 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 type database struct {
 	cfg  store.Config
 	conn driver.Conn
+}
+
+// testKafka is a broker of the test's own, with all topics.
+func testKafka(t testing.TB) kafka.Config {
+	t.Helper()
+	cfg := testenv.Kafka(t)
+	cl, err := kafka.Open(t.Context(), cfg, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	if _, err := topic.Ensure(t.Context(), cl, topic.Config{Modules: []string{"PM"}, Partitions: 1, Replication: 1, Retention: 1000 * time.Hour}.Specs()); err != nil {
+		t.Fatal(err)
+	}
+	return cfg
 }
 
 func newDatabase(t testing.TB) *database {

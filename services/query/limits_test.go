@@ -57,7 +57,7 @@ func TestTimeLimit(t *testing.T) {
 	db := newDatabase(t)
 	db.endless(t)
 	b := newBench(t, db.cfg, func(c *Config) { c.Timeout = 300 * time.Millisecond })
-	w := b.do(t, &manager, "POST", searchPath, "{}")
+	w := b.do(t, &manager, "POST", searchPath, `{"startDate":0}`)
 	if w.Code != 422 || !strings.Contains(w.Body.String(), "limit of 300ms (--query-timeout)") || !strings.Contains(w.Body.String(), "Narrow it") {
 		t.Errorf("got %d %s", w.Code, w.Body)
 	}
@@ -68,7 +68,7 @@ func TestMemoryLimit(t *testing.T) {
 	db := newDatabase(t)
 	db.fillMany(t, manager.CustomerUUID, "300000")
 	b := newBench(t, db.cfg, func(c *Config) { c.Memory = 1 << 10 })
-	w := b.do(t, &manager, "POST", searchPath, `{"pageSize":200,"pageNumber":100}`)
+	w := b.do(t, &manager, "POST", searchPath, `{"pageSize":200,"pageNumber":100,"startDate":0}`)
 	if w.Code != 422 || !strings.Contains(w.Body.String(), "limit of 1KiB (--query-memory)") {
 		t.Errorf("got %d %s", w.Code, w.Body)
 	}
@@ -97,10 +97,11 @@ func TestHangUpKillsTheStatements(t *testing.T) {
 	defer srv.Close()
 	ctx, hangUp := context.WithCancel(t.Context())
 	defer hangUp()
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, srv.URL+searchPath, nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, srv.URL+searchPath, strings.NewReader(`{"startDate":0}`))
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Authorization", "Bearer "+b.token(t, manager))
 	done := make(chan error, 1)
 	go func() {
@@ -201,12 +202,13 @@ func TestRunServesAndDrains(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	broker := testKafka(t)
 	ln := away(t).Addr[0] // free a moment ago
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	done := make(chan error, 1)
 	go func() {
-		done <- Run(ctx, Config{HTTPAddr: ln, Store: db.cfg, Identity: issuer.Config()}, Deps{Log: zap.NewNop(), Ops: ops.New(zap.NewNop())})
+		done <- Run(ctx, Config{HTTPAddr: ln, Store: db.cfg, Kafka: broker, Identity: issuer.Config()}, Deps{Log: zap.NewNop(), Ops: ops.New(zap.NewNop())})
 	}()
 	get := func(path string) int {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+ln+path, nil)
@@ -230,7 +232,7 @@ func TestRunServesAndDrains(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if err := Run(t.Context(), Config{HTTPAddr: ln, Store: db.cfg}, Deps{Log: zap.NewNop()}); err == nil || !strings.Contains(err.Error(), "--jwks-file") {
+	if err := Run(t.Context(), Config{HTTPAddr: ln, Store: db.cfg, Kafka: broker}, Deps{Log: zap.NewNop()}); err == nil || !strings.Contains(err.Error(), "--jwks-file") {
 		t.Errorf("without token keys: %v", err)
 	}
 }

@@ -16,17 +16,23 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/auditrail/auditrail/pkg/emit"
 	"github.com/auditrail/auditrail/services/internal/bytesize"
 	"github.com/auditrail/auditrail/services/internal/identity"
+	"github.com/auditrail/auditrail/services/internal/kafka"
 	"github.com/auditrail/auditrail/services/internal/ops"
 	"github.com/auditrail/auditrail/services/internal/store"
+	"github.com/auditrail/auditrail/services/internal/stored"
 )
 
 // Config of the query service. Its tags are flags; see auditrail --help.
 type Config struct {
 	HTTPAddr string          `name:"http-addr" help:"Address that HTTP is served on, host:port." default:"127.0.0.1:8080"`
 	Store    store.Config    `embed:""`
+	Kafka    kafka.Config    `embed:""`
 	Identity identity.Config `embed:""`
+
+	IngestGroup string `name:"ingest-group" help:"Kafka consumer group of ingest: what it has committed is stored, and searches say up to when." default:"auditrail-ingest"`
 
 	Limits `embed:""`
 }
@@ -73,8 +79,8 @@ func (c Config) withDefaults() (Config, error) {
 // Deps of the query service.
 type Deps struct {
 	Log *zap.Logger
-	// Ops receives the metrics and the readiness checks "clickhouse" and
-	// "token-keys". The caller serves it, or Run does.
+	// Ops receives the metrics and the readiness checks "clickhouse",
+	// "settings" and "token-keys". The caller serves it, or Run does.
 	Ops *ops.Ops
 }
 
@@ -83,12 +89,15 @@ type Service struct {
 	cfg      Config
 	log      *zap.Logger
 	engine   *engine
+	stored   *stored.Tracker
+	settings *chosen
+	emitter  *emit.Emitter // of the product's own audit events
 	metrics  *metrics
 	verifier *identity.Verifier
 	handler  http.Handler
 }
 
-// New makes a Service. It connects to ClickHouse and to the token keys when
+// New makes a Service. It connects to ClickHouse, Kafka and the token keys when
 // they are first needed, so that it starts while they are away: readiness
 // says so. The caller closes it once its handler has no requests left.
 func New(cfg Config, deps Deps) (*Service, error) {
@@ -105,9 +114,19 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, log: deps.Log, engine: eng, metrics: m, verifier: verifier}
+	tracker, err := stored.Open(stored.Config{Kafka: cfg.Kafka, Group: cfg.IngestGroup, Slack: stored.DefaultSlack}, deps.Log)
+	if err != nil {
+		return nil, errors.Join(err, eng.close())
+	}
+	emitter, err := openEmitter(cfg.Kafka, deps.Log)
+	if err != nil {
+		tracker.Close()
+		return nil, errors.Join(err, eng.close())
+	}
+	s := &Service{cfg: cfg, log: deps.Log, engine: eng, stored: tracker, settings: openChosen(cfg.Kafka, deps.Log), emitter: emitter, metrics: m, verifier: verifier}
 	s.handler = s.routes()
 	deps.Ops.Ready("clickhouse", eng.ready)
+	deps.Ops.Ready("settings", s.settings.ready)
 	deps.Ops.Ready("token-keys", verifier.Ready)
 	return s, nil
 }
@@ -122,8 +141,12 @@ func (s *Service) drain() time.Duration {
 	return 2*s.cfg.QueueWait + s.cfg.Timeout + timeoutGrace + drainGrace
 }
 
-// Close closes the connections to ClickHouse.
-func (s *Service) Close() error { return s.engine.close() }
+// Close closes the connections to ClickHouse and Kafka.
+func (s *Service) Close() error {
+	s.stored.Close()
+	s.settings.close()
+	return errors.Join(closeEmitter(s.emitter), s.engine.close())
+}
 
 // Run serves the read API and the operators' endpoints until ctx ends, then
 // drains: readiness says no, requests in hand finish, connections close.
