@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
@@ -30,7 +31,7 @@ func TestTheLargestQueriesRun(t *testing.T) {
 	var words qql.Words
 	var phrase qql.Phrase
 	for i := range qql.MaxLength / 2 {
-		words, phrase = append(words, qql.Word{strconv.Itoa(i % 10)}), append(phrase, strconv.Itoa(i%10))
+		words, phrase = append(words, qql.Word{strconv.Itoa(i)}), append(phrase, strconv.Itoa(i))
 	}
 	deep := bare(0)
 	for i := range 30 { // deeper than Parse lets through
@@ -44,6 +45,8 @@ func TestTheLargestQueriesRun(t *testing.T) {
 	}
 	for name, x := range map[string]qql.Expr{
 		"words":       qql.Test{Cond: words},
+		"host":        qql.Test{Cond: qql.Words{qql.Word(phrase)}},
+		"text":        qql.Test{Field: at("auditComment"), Cond: qql.Equal{Text: strings.Join(phrase, " ")}},
 		"phrase":      qql.Test{Cond: phrase},
 		"pattern":     qql.Test{Field: at("auditComment"), Cond: qql.Like(make([]string, qql.MaxLength))},
 		"and":         qql.And(many(qql.MaxLength/6, bare)),
