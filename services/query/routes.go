@@ -25,6 +25,8 @@ type endpoint struct {
 func (s *Service) endpoints() []endpoint {
 	return []endpoint{
 		{"search", http.MethodPost, "/audit-log/admin/search", s.search},
+		{"settings", http.MethodGet, "/audit-log/admin/settings", s.showSettings},
+		{"settings", http.MethodPut, "/audit-log/admin/settings", s.changeSettings},
 	}
 }
 
