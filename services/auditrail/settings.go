@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
 	"go.uber.org/zap"
 
 	"github.com/auditrail/auditrail/pkg/audit"
@@ -254,5 +255,5 @@ func inDays(days uint16) string {
 	if days == 0 {
 		return "ingest's --retention-days"
 	}
-	return fmt.Sprintf("%d days", days)
+	return fmt.Sprintf("%d %s", days, english.PluralWord(int(days), "day", ""))
 }

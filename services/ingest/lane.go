@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/auditrail/auditrail/pkg/audit"
+	"github.com/auditrail/auditrail/services/internal/topic"
 )
 
 // lane carries one partition from Kafka into the table, in order. Two
@@ -237,7 +238,7 @@ func (l *lane) decode(ctx context.Context, b *batch) {
 	}
 	for len(l.taken) > 0 && !l.complete(b) {
 		r := l.taken[0]
-		at := position{topicID: l.topicID, partition: r.Partition, offset: r.Offset, appended: r.Timestamp.UnixMilli()}
+		at := topic.Position{TopicID: l.topicID, Partition: r.Partition, Offset: r.Offset}
 		id, err := l.check(&e, r, at)
 		generated := err == nil && e.Origin == audit.OriginAutoUpdate
 		if generated && !l.knowsSwitches(ctx, b) {
@@ -245,7 +246,7 @@ func (l *lane) decode(ctx context.Context, b *batch) {
 		}
 		l.taken[0], l.taken = nil, l.taken[1:]
 		b.take(r.Offset, len(r.Value), recordCost(r))
-		b.appendedAt = at.appended
+		b.appendedAt = r.Timestamp.UnixMilli()
 		switch {
 		case err != nil:
 			b.dead = append(b.dead, deadLetter{record: r, reason: reason(err), err: err})
@@ -258,7 +259,7 @@ func (l *lane) decode(ctx context.Context, b *batch) {
 				b.doubted = append(b.doubted, b.rows.rows())
 			}
 			b.months.add(e.CreatedDate)
-			b.rows.add(&e, id, at)
+			b.rows.add(&e, id, at, b.appendedAt)
 		}
 		r.Recycle() // e points into it, and the batch does not
 	}
@@ -266,7 +267,7 @@ func (l *lane) decode(ctx context.Context, b *batch) {
 
 // check decodes and validates one record. The clock is the broker's append
 // time, not ours, so that a replay next year decides alike.
-func (l *lane) check(e *audit.Event, r *kgo.Record, at position) (uuid.UUID, error) {
+func (l *lane) check(e *audit.Event, r *kgo.Record, at topic.Position) (uuid.UUID, error) {
 	if p := packedOf(r); p != nil {
 		return uuid.UUID{}, p
 	}
@@ -409,8 +410,7 @@ func (l *lane) lost(offset int64, err error) {
 			why = "moved"
 		}
 		l.in.metrics.laneStops.WithLabelValues(why).Inc()
-		l.log.Error("lane stopped", zap.Int64("offset", offset), zap.Error(err))
-		l.in.forget(l, err)
+		l.in.forget(l, offset, err)
 	}
 	l.cancel()
 }
