@@ -15,6 +15,7 @@ type metrics struct {
 	waiting  prometheus.Gauge
 	engine   *prometheus.HistogramVec
 	errors   *prometheus.CounterVec
+	audits   *prometheus.CounterVec
 }
 
 // buckets reach from an indexed page to the default time limit.
@@ -48,8 +49,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "auditrail_query_engine_errors_total",
 			Help: "Statements that ClickHouse refused or could not be asked, by reason.",
 		}, []string{"code"}),
+		audits: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "auditrail_query_audit_events_total",
+			Help: "The product's own audit events, by result: Kafka has it (ok), or the request was refused (failed).",
+		}, []string{"result"}),
 	}
-	reg.MustRegister(m.requests, m.seconds, m.inFlight, m.waiting, m.engine, m.errors)
+	m.audits.WithLabelValues("ok")
+	m.audits.WithLabelValues("failed")
+	reg.MustRegister(m.requests, m.seconds, m.inFlight, m.waiting, m.engine, m.errors, m.audits)
 	return m
 }
 
