@@ -289,7 +289,7 @@ func TestAnEventGoesInAndComesBack(t *testing.T) {
 	token := d.token("--customer", sampleCustomer)
 	d.total(token, 1)
 	a := d.search(token, `{"pageNumber":"0","pageSize":"100","customerUuid":"`+sampleCustomer+`"}`)
-	if want := `{"auditRecords":[` + record + `],"totalCount":1,"pageNumber":0,"pageSize":100}`; strings.TrimSpace(a.body) != want {
+	if want := `{"auditRecords":[` + record + `],"totalCount":1,"pageNumber":0,"pageSize":100,`; !strings.HasPrefix(a.body, want) {
 		t.Errorf("got  %s\nwant %s", a.body, want)
 	}
 
@@ -398,7 +398,7 @@ func TestWhoSeesWhat(t *testing.T) {
 		"other customer":      {manager, `{"customerUuid":"c2"}`, http.StatusForbidden},
 		"other user":          {manager, `{"userUuid":"u1"}`, http.StatusForbidden},
 		"page out of range":   {manager, `{"pageNumber":101}`, http.StatusBadRequest},
-		"QQL is not there":    {manager, `{"qql":"action:Add"}`, http.StatusNotImplemented},
+		"no such field":       {manager, `{"qql":"acton:Add"}`, http.StatusBadRequest},
 		"SQL in a parameter":  {manager, `{"startDate":"0 OR 1=1"}`, http.StatusBadRequest},
 		"another dev's token": {foreign.token("--customer", "c1"), `{}`, http.StatusUnauthorized},
 	} {
