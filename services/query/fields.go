@@ -94,9 +94,10 @@ func appendFields(b []byte, facets []facet) []byte {
 		b = appendText(b, f.Name)
 		b = append(b, `,"title":`...)
 		b = appendText(b, f.Title)
-		b = appendTexts(append(b, `,"operators":`...), qql.Operators(f.Type))
+		b = fmt.Appendf(b, `,"type":"%s","operators":`, typeNames[f.Type])
+		b = appendTexts(b, qql.Operators(f.Type))
 		b = appendTexts(append(b, `,"filterOperators":`...), qql.FilterOperators(f.Type))
-		b = fmt.Appendf(b, `,"type":"%s","sortable":%t,"facetable":%t`, typeNames[f.Type], sqlgen.Sortable(f), sqlgen.Facetable(f))
+		b = fmt.Appendf(b, `,"sortable":%t,"facetable":%t`, sqlgen.Sortable(f), sqlgen.Facetable(f))
 		if facet, ok := values[f]; ok {
 			b = append(b, ',')
 			b, _ = facet.appendValues(b)
