@@ -106,7 +106,24 @@ func New(cfg Config) (*Emitter, error) {
 }
 
 // Emit implements Sink.
-func (em *Emitter) Emit(e audit.Event) error { return em.emit(&e, nil) }
+func (em *Emitter) Emit(e audit.Event) error { return em.emit(&e, nil, nil) }
+
+// Deliver is Emit for what may only go on once it is recorded: it returns nil
+// once the brokers have the event on all replicas. It fails as Emit does, with
+// the reason when the event was given up, and with ctx's error when that ends
+// first: the event then goes on waiting for its delivery.
+func (em *Emitter) Deliver(ctx context.Context, e audit.Event) error {
+	result := make(chan error, 1)
+	if err := em.emit(&e, nil, result); err != nil {
+		return err
+	}
+	select {
+	case err := <-result:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("deliver audit event, which may still arrive: %w", ctx.Err())
+	}
+}
 
 // resent is the header of a record that is sent again.
 var resent = []kgo.RecordHeader{{Key: audit.HeaderResent}}
@@ -119,11 +136,14 @@ func (em *Emitter) Resend(e audit.Event) error {
 	if e.ID == "" {
 		return ErrNoID
 	}
-	return em.emit(&e, resent)
+	return em.emit(&e, resent, nil)
 }
 
-func (em *Emitter) emit(e *audit.Event, headers []kgo.RecordHeader) error {
+// emit sends e; result, when not nil, takes the delivery's error without
+// blocking.
+func (em *Emitter) emit(e *audit.Event, headers []kgo.RecordHeader, result chan<- error) error {
 	p := em.idleParcels.Get().(*parcel)
+	p.result = result
 	now := time.Now()
 	if err := p.pack(e, now, headers); err != nil {
 		em.count.invalid.Add(1)
@@ -190,6 +210,7 @@ func (em *Emitter) wake() {
 func (em *Emitter) finished(p *parcel, err error) {
 	if err == nil {
 		em.count.delivered.Add(1)
+		p.tell(nil)
 		em.leave(p.size)
 		em.reuse(p)
 		return
@@ -199,7 +220,9 @@ func (em *Emitter) finished(p *parcel, err error) {
 	em.count.reporting.Add(1)
 	em.count.failed.Add(1)
 	em.leave(p.size)
-	em.report(p, explain(p.record.Topic, err))
+	err = explain(p.record.Topic, err)
+	p.tell(err)
+	em.report(p, err)
 	em.count.reporting.Add(-1)
 	em.wake()
 }

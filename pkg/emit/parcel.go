@@ -32,6 +32,7 @@ type parcel struct {
 	size    int64 // as admitted
 	em      *Emitter
 	promise func(*kgo.Record, error) // finish, bound once
+	result  chan<- error             // of Deliver, with room for it; nil: nobody waits
 }
 
 func newParcel(em *Emitter) *parcel {
@@ -68,9 +69,16 @@ func (p *parcel) memory() int64 { return int64(cap(p.buf)) + recordBytes }
 
 func (p *parcel) finish(_ *kgo.Record, err error) { p.em.finished(p, err) }
 
+// tell tells the result to who waits for it.
+func (p *parcel) tell(err error) {
+	if p.result != nil {
+		p.result <- err
+	}
+}
+
 // clear readies the parcel for the next event.
 func (p *parcel) clear() {
-	p.record = kgo.Record{}
+	p.record, p.result = kgo.Record{}, nil
 	if cap(p.buf) > keepBytes {
 		p.buf = make([]byte, 0, parcelBytes)
 	}

@@ -21,10 +21,10 @@ func BenchmarkSearch(b *testing.B) {
 		id   identity.Identity
 		body string
 	}{
-		"newest10":   {manager, "{}"},
-		"newest100":  {manager, `{"pageSize":100}`},
-		"offset20k":  {manager, `{"pageSize":200,"pageNumber":100}`},
-		"own100":     {scanner, `{"pageSize":100}`},
+		"newest10":   {manager, `{"startDate":0}`},
+		"newest100":  {manager, `{"startDate":0,"pageSize":100}`},
+		"offset20k":  {manager, `{"startDate":0,"pageSize":200,"pageNumber":100}`},
+		"own100":     {scanner, `{"startDate":0,"pageSize":100}`},
 		"own10dated": {scanner, `{"startDate":1782000000000}`},
 	} {
 		s := newBench(b, db.cfg, nil)

@@ -57,7 +57,7 @@ func TestTimeLimit(t *testing.T) {
 	db := newDatabase(t)
 	db.endless(t)
 	b := newBench(t, db.cfg, func(c *Config) { c.Timeout = 300 * time.Millisecond })
-	w := b.do(t, &manager, "POST", searchPath, "{}")
+	w := b.do(t, &manager, "POST", searchPath, `{"startDate":0}`)
 	if w.Code != 422 || !strings.Contains(w.Body.String(), "limit of 300ms (--query-timeout)") || !strings.Contains(w.Body.String(), "Narrow it") {
 		t.Errorf("got %d %s", w.Code, w.Body)
 	}
@@ -68,7 +68,7 @@ func TestMemoryLimit(t *testing.T) {
 	db := newDatabase(t)
 	db.fillMany(t, manager.CustomerUUID, "300000")
 	b := newBench(t, db.cfg, func(c *Config) { c.Memory = 1 << 10 })
-	w := b.do(t, &manager, "POST", searchPath, `{"pageSize":200,"pageNumber":100}`)
+	w := b.do(t, &manager, "POST", searchPath, `{"pageSize":200,"pageNumber":100,"startDate":0}`)
 	if w.Code != 422 || !strings.Contains(w.Body.String(), "limit of 1KiB (--query-memory)") {
 		t.Errorf("got %d %s", w.Code, w.Body)
 	}
@@ -97,10 +97,11 @@ func TestHangUpKillsTheStatements(t *testing.T) {
 	defer srv.Close()
 	ctx, hangUp := context.WithCancel(t.Context())
 	defer hangUp()
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, srv.URL+searchPath, nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, srv.URL+searchPath, strings.NewReader(`{"startDate":0}`))
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Authorization", "Bearer "+b.token(t, manager))
 	done := make(chan error, 1)
 	go func() {

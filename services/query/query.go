@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/auditrail/auditrail/pkg/emit"
 	"github.com/auditrail/auditrail/services/internal/bytesize"
 	"github.com/auditrail/auditrail/services/internal/identity"
 	"github.com/auditrail/auditrail/services/internal/kafka"
@@ -78,8 +79,8 @@ func (c Config) withDefaults() (Config, error) {
 // Deps of the query service.
 type Deps struct {
 	Log *zap.Logger
-	// Ops receives the metrics and the readiness checks "clickhouse" and
-	// "token-keys". The caller serves it, or Run does.
+	// Ops receives the metrics and the readiness checks "clickhouse",
+	// "settings" and "token-keys". The caller serves it, or Run does.
 	Ops *ops.Ops
 }
 
@@ -89,6 +90,8 @@ type Service struct {
 	log      *zap.Logger
 	engine   *engine
 	stored   *stored.Tracker
+	settings *chosen
+	emitter  *emit.Emitter // of the product's own audit events
 	metrics  *metrics
 	verifier *identity.Verifier
 	handler  http.Handler
@@ -115,9 +118,15 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, errors.Join(err, eng.close())
 	}
-	s := &Service{cfg: cfg, log: deps.Log, engine: eng, stored: tracker, metrics: m, verifier: verifier}
+	emitter, err := openEmitter(cfg.Kafka, deps.Log)
+	if err != nil {
+		tracker.Close()
+		return nil, errors.Join(err, eng.close())
+	}
+	s := &Service{cfg: cfg, log: deps.Log, engine: eng, stored: tracker, settings: openChosen(cfg.Kafka, deps.Log), emitter: emitter, metrics: m, verifier: verifier}
 	s.handler = s.routes()
 	deps.Ops.Ready("clickhouse", eng.ready)
+	deps.Ops.Ready("settings", s.settings.ready)
 	deps.Ops.Ready("token-keys", verifier.Ready)
 	return s, nil
 }
@@ -135,7 +144,8 @@ func (s *Service) drain() time.Duration {
 // Close closes the connections to ClickHouse and Kafka.
 func (s *Service) Close() error {
 	s.stored.Close()
-	return s.engine.close()
+	s.settings.close()
+	return errors.Join(closeEmitter(s.emitter), s.engine.close())
 }
 
 // Run serves the read API and the operators' endpoints until ctx ends, then

@@ -4,14 +4,12 @@ import (
 	"context"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/auditrail/auditrail/services/internal/identity"
-	"github.com/auditrail/auditrail/services/internal/problem"
 	"github.com/auditrail/auditrail/services/internal/sqlgen"
 	"github.com/auditrail/auditrail/services/internal/visibility"
 )
@@ -21,7 +19,6 @@ const (
 	maxPageNumber   = 100
 	maxPageSize     = 200
 	defaultPageSize = 10
-	maxQQL          = 500 // characters
 )
 
 // How long a client may take to receive an answer, which is held in memory
@@ -33,26 +30,33 @@ const (
 
 // searchRequest is what POST /audit-log/admin/search asks for.
 type searchRequest struct {
-	pageNumber   int64
-	pageSize     int64
-	filter       sqlgen.Filter
-	qql          string
-	customerUUID *string
-	userUUID     *string
+	asked
+	pageNumber int64
+	pageSize   int64
+}
+
+// searchMembers are the members of a search request beside askedMembers.
+var searchMembers = []string{"pageNumber", "pageSize"}
+
+// read reads them.
+func (req *searchRequest) read(f *form) {
+	req.pageSize = defaultPageSize
+	if n, ok := f.number("pageNumber", 0, maxPageNumber); ok {
+		req.pageNumber = n
+	}
+	if n, ok := f.number("pageSize", 1, maxPageSize); ok {
+		req.pageSize = n
+	}
 }
 
 // search answers POST /audit-log/admin/search: one page of the events that
 // the caller may see, newest first, and their exact number.
-func (s *Service) search(w http.ResponseWriter, r *http.Request, id identity.Identity) error {
-	body, err := readBody(w, r)
-	if err != nil {
+func (s *Service) search(w http.ResponseWriter, r *http.Request, id identity.Identity) (err error) {
+	var req searchRequest
+	if req.asked, err = readAsked(w, r, id, searchMembers, req.read); err != nil {
 		return err
 	}
-	req, err := parseSearch(body)
-	if err != nil {
-		return err
-	}
-	if err := req.allowed(id); err != nil {
+	if err := s.bound(r.Context(), id, &req.asked); err != nil {
 		return err
 	}
 	answer, release, err := s.runSearch(r.Context(), id, req)
@@ -61,55 +65,6 @@ func (s *Service) search(w http.ResponseWriter, r *http.Request, id identity.Ide
 	}
 	defer release()
 	return writeJSON(w, answer)
-}
-
-// searchMembers are the members of a search request, in the seeds' order.
-var searchMembers = []string{"pageNumber", "pageSize", "qql", "startDate", "endDate", "customerUuid", "userUuid"}
-
-// parseSearch reads a search request. The error tells every broken rule.
-func parseSearch(body []byte) (searchRequest, error) {
-	req := searchRequest{pageSize: defaultPageSize}
-	f, err := readForm(body, searchMembers)
-	if err != nil {
-		return req, err
-	}
-	if n, ok := f.number("pageNumber", 0, maxPageNumber); ok {
-		req.pageNumber = n
-	}
-	if n, ok := f.number("pageSize", 1, maxPageSize); ok {
-		req.pageSize = n
-	}
-	qql, _ := f.short("qql", maxQQL)
-	req.qql = strings.TrimSpace(qql)
-	req.filter.Start, req.filter.End = f.dateRange()
-	if v, ok := f.id("customerUuid", identity.MaxID); ok {
-		req.customerUUID = &v
-	}
-	if v, ok := f.id("userUuid", identity.MaxID); ok {
-		req.userUUID = &v
-	}
-	if err := f.err(); err != nil {
-		return req, err
-	}
-	if req.qql != "" {
-		return req, &problem.Error{
-			Kind: problem.KindInvalid, Status: http.StatusNotImplemented,
-			Detail: "Queries in the query language (qql) are not implemented yet. Leave qql out; startDate and endDate narrow the search.",
-		}
-	}
-	return req, nil
-}
-
-// allowed holds the ids that a request may name against the token. The answer
-// says nothing about whom they belong to.
-func (req searchRequest) allowed(id identity.Identity) error {
-	if req.customerUUID != nil && *req.customerUUID != id.CustomerUUID {
-		return problem.New(problem.KindForbidden, "customerUuid is not the token's subscription. Leave it out, or use that subscription's token.")
-	}
-	if req.userUUID != nil && *req.userUUID != id.UserUUID {
-		return problem.New(problem.KindForbidden, "userUuid is not the token's user. Leave it out, or use that user's token.")
-	}
-	return nil
 }
 
 // runSearch runs the page and the count side by side and returns the answer's
@@ -151,7 +106,8 @@ func (s *Service) runSearch(ctx context.Context, id identity.Identity, req searc
 	answer = strconv.AppendInt(answer, req.pageNumber, 10)
 	answer = append(answer, `,"pageSize":`...)
 	answer = strconv.AppendInt(answer, req.pageSize, 10)
-	answer = append(answer, '}')
+	answer = append(answer, ',')
+	answer = append(req.appendApplied(answer), '}')
 	// Before the place is left: what waits here is in memory too.
 	release, err = s.engine.hold(ctx, id.CustomerUUID, int64(cap(answer)))
 	return answer, release, err

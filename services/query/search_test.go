@@ -42,7 +42,7 @@ func TestRequestMustAgreeWithToken(t *testing.T) {
 		{ptr("C1"), nil, "403"},
 		{ptr("u1"), ptr("c1"), "403"},
 	} {
-		err := searchRequest{customerUUID: c.customer, userUUID: c.user}.allowed(id)
+		err := asked{customerUUID: c.customer, userUUID: c.user}.allowed(id)
 		if got := told(err); got != c.want {
 			t.Errorf("%v %v: got %s, want %s", c.customer, c.user, got, c.want)
 		}

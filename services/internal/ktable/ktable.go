@@ -31,6 +31,8 @@ const (
 	openTimeout = 30 * time.Second
 	// putTimeout bounds a write until it is read back.
 	putTimeout = 10 * time.Second
+	// freshTimeout bounds the wait for what the topic holds now.
+	freshTimeout = 5 * time.Second
 	// missWait bounds what a Get waits for a key that is not there.
 	missWait = time.Second
 	// sampleEvery is how often what goes on failing is logged.
@@ -66,6 +68,7 @@ type Table[V any] struct {
 
 	mu       sync.Mutex
 	values   map[string]Entry[V]        // guarded by mu
+	fresh    time.Time                  // memory has all that was written before; guarded by mu
 	id       uuid.UUID                  // of the topic that values are of; guarded by mu
 	next     int64                      // offset up to which values are current; guarded by mu
 	advanced chan struct{}              // closed and made anew when next moves; guarded by mu
@@ -89,7 +92,7 @@ func Open[V any](ctx context.Context, cfg kafka.Config, name string, log *zap.Lo
 	if err != nil {
 		return nil, err
 	}
-	if err := topic.CheckTable(ctx, cl, name); err != nil {
+	if err := topic.CheckOne(ctx, cl, name); err != nil {
 		cl.Close()
 		return nil, err
 	}
@@ -242,8 +245,27 @@ func (t *Table[V]) await(ctx context.Context, id uuid.UUID, offset int64) error 
 	}
 }
 
+// Fresh returns nil once memory has all that the topic held at some moment
+// within the last age: at once when it is known to, else as soon as it has read
+// what the topic holds now, or with the error that kept it from that.
+func (t *Table[V]) Fresh(ctx context.Context, age time.Duration) error {
+	t.mu.Lock()
+	fresh := age > 0 && time.Since(t.fresh) < age
+	t.mu.Unlock()
+	if fresh {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, freshTimeout)
+	defer cancel()
+	if err := t.catchUp(ctx); err != nil {
+		return fmt.Errorf("read %s: %w: %w", t.name, ErrBehind, err)
+	}
+	return nil
+}
+
 // catchUp waits until memory has what the topic holds at the time of the call.
 func (t *Table[V]) catchUp(ctx context.Context) error {
+	began := time.Now() // before the topic is asked for its end
 	id, err := t.topicID(ctx)
 	if err != nil {
 		return err
@@ -252,5 +274,13 @@ func (t *Table[V]) catchUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return t.await(ctx, id, end)
+	if err := t.await(ctx, id, end); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if began.After(t.fresh) {
+		t.fresh = began
+	}
+	return nil
 }

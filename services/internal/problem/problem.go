@@ -71,6 +71,8 @@ type Violation struct {
 	// Line and Column, from 1, say where in a query text; 0 elsewhere.
 	Line   int `json:"line,omitempty"`
 	Column int `json:"column,omitempty"`
+	// Example is a query, or a part of one, that would do; may be empty.
+	Example string `json:"example,omitempty"`
 }
 
 // Error is an error that a caller may be told about. Everything but the cause

@@ -3,19 +3,12 @@
 package settings
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
-
-	"go.uber.org/zap"
-
-	"github.com/auditrail/auditrail/pkg/audit"
-	"github.com/auditrail/auditrail/services/internal/kafka"
-	"github.com/auditrail/auditrail/services/internal/ktable"
-	"github.com/auditrail/auditrail/services/internal/topic"
 )
 
 // Bounds of RetentionDays.
@@ -24,14 +17,50 @@ const (
 	MaxRetentionDays = 3650
 )
 
+// Timeframes are the values of DefaultTimeframeDays; the first counts when none
+// is set.
+var Timeframes = []uint16{30, 90, 180}
+
 // Settings of one subscription. A field at its zero value is not set.
 type Settings struct {
+	// DefaultTimeframeDays is how many days back a search without dates looks,
+	// one of Timeframes. Read it through Timeframe.
+	DefaultTimeframeDays uint16 `json:"defaultTimeframeDays,omitempty"`
+	// RestrictUserInformation restricts the view of user information for users
+	// outside of the viewer's business unit.
+	RestrictUserInformation bool `json:"restrictUserInformation,omitempty"`
+	// AuditSearches makes searches audit events themselves.
+	AuditSearches bool `json:"auditSearches,omitempty"`
 	// RetentionDays is how many days after it happened an event is kept; 0: as
 	// long as ingest's --retention-days says.
 	RetentionDays uint16 `json:"retentionDays,omitempty"`
+	// RetentionAt is when RetentionDays was chosen, or unset; 0: never. Change
+	// keeps it.
+	RetentionAt Moment `json:"retentionAt,omitempty"`
+	// AutoUpdateSwitches are the times at which the auto update activity log was
+	// switched off, on, off and so on: it is on at first. SetAutoUpdates keeps
+	// them.
+	AutoUpdateSwitches []Moment `json:"autoUpdateSwitches,omitempty"`
 
 	// others are the fields of newer versions: a change keeps them.
 	others map[string]json.RawMessage
+}
+
+// Moment is a time by the clock of Kafka's brokers, in ms since 1970.
+type Moment int64
+
+// now is the time of the record that it is written with: only the broker knows
+// that. Readers put it in, so that a later change of something else keeps it.
+const now Moment = -1
+
+// MaxSwitches bounds AutoUpdateSwitches: beyond it the oldest two are forgotten,
+// and a replay stores the events that were skipped between them.
+const MaxSwitches = 1000
+
+// names of the fields in JSON.
+var names = []string{
+	"defaultTimeframeDays", "restrictUserInformation", "auditSearches",
+	"retentionDays", "retentionAt", "autoUpdateSwitches",
 }
 
 // fields of Settings by their names in JSON.
@@ -47,7 +76,9 @@ func (s *Settings) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	// Names are read in any case.
-	maps.DeleteFunc(known.others, func(name string, _ json.RawMessage) bool { return strings.EqualFold(name, "retentionDays") })
+	maps.DeleteFunc(known.others, func(name string, _ json.RawMessage) bool {
+		return slices.ContainsFunc(names, func(ours string) bool { return strings.EqualFold(name, ours) })
+	})
 	*s = Settings(known)
 	return nil
 }
@@ -67,100 +98,80 @@ func (s Settings) MarshalJSON() ([]byte, error) {
 
 // Validate names the first wrong value and its limits.
 func (s Settings) Validate() error {
+	if d := s.DefaultTimeframeDays; d != 0 && !slices.Contains(Timeframes, d) {
+		return fmt.Errorf("defaultTimeframeDays must be 30, 90 or 180, not %d", d)
+	}
 	if d := s.RetentionDays; d > MaxRetentionDays { // 0 is not set
 		return fmt.Errorf("retentionDays must be between %d and %d, not %d", MinRetentionDays, MaxRetentionDays, d)
 	}
 	return nil
 }
 
-// Table holds the settings of all subscriptions. Safe for concurrent use.
-type Table struct {
-	table *ktable.Table[Settings] // not embedded: every write is validated
-}
-
-// Open reads all settings and follows their changes. The caller closes it.
-func Open(ctx context.Context, cfg kafka.Config, log *zap.Logger) (Table, error) {
-	t, err := ktable.Open[Settings](ctx, cfg, topic.Settings, log)
-	return Table{t}, err
-}
-
-// Close ends the following.
-func (t Table) Close() { t.table.Close() }
-
-// Watch is that of ktable.Table: a signal when settings change.
-func (t Table) Watch() (changed <-chan struct{}, stop func()) { return t.table.Watch() }
-
-// Get returns a subscription's settings, those at their zero values when it has
-// chosen nothing. The error wraps ktable.ErrBehind when that could not be told.
-func (t Table) Get(ctx context.Context, customerUUID string) (Settings, error) {
-	s, _, err := t.table.Get(ctx, customerUUID)
-	return s, err
-}
-
-// List returns the settings of all subscriptions that ever had some.
-func (t Table) List() map[string]Settings {
-	all := map[string]Settings{}
-	for customer, e := range t.table.List() {
-		all[customer] = e.Value
+// Timeframe is how many days back a search without dates looks.
+func (s Settings) Timeframe() int {
+	if !slices.Contains(Timeframes, s.DefaultTimeframeDays) {
+		return int(Timeframes[0])
 	}
-	return all
+	return int(s.DefaultTimeframeDays)
 }
 
-// Change reads a subscription's settings, lets edit change them, and writes
-// them when they are valid and others than before. Of two changes at a time the
-// later write wins whole. The errors are edit's, Validate's and those of Get
-// and Put of ktable.Table.
-func (t Table) Change(ctx context.Context, customerUUID string, edit func(*Settings) error) (Settings, error) {
-	if n := len(customerUUID); n == 0 || n > audit.MaxIDBytes {
-		return Settings{}, fmt.Errorf("a customerUuid has 1 to %d bytes, not %d", audit.MaxIDBytes, n)
+// AutoUpdates says whether events of origin auto-update are stored, as last
+// chosen: StoresAutoUpdate says when that counts.
+func (s Settings) AutoUpdates() bool { return len(s.AutoUpdateSwitches)%2 == 0 }
+
+// SetAutoUpdates chooses whether events of origin auto-update are stored.
+func (s *Settings) SetAutoUpdates(on bool) {
+	if on == s.AutoUpdates() {
+		return
 	}
-	s, err := t.Get(ctx, customerUUID)
-	if err != nil {
-		return s, err
+	switches := slices.Clone(s.AutoUpdateSwitches) // others read it
+	if n := len(switches); n > 0 && switches[n-1] == now {
+		s.AutoUpdateSwitches = switches[:n-1] // taken back before it was written
+		return
 	}
-	before := s.RetentionDays
-	if err := edit(&s); err != nil {
-		return s, err
+	if len(switches) >= MaxSwitches {
+		switches = switches[2:]
 	}
-	if err := s.Validate(); err != nil || s.RetentionDays == before {
-		return s, err
-	}
-	// What is unset stays a record: it says that stored rows follow, too.
-	return s, t.table.Put(ctx, customerUUID, s)
+	s.AutoUpdateSwitches = append(switches, now)
 }
 
-// Retention is how long a subscription chose that its events are kept, and
-// when. Who acts on it lets it stand for a while first: events that are deleted
-// do not come back when a wrong choice is taken back.
-type Retention struct {
-	// Days is 0 when the choice was unset again.
-	Days uint16
-	At   time.Time
-}
+// SwitchDelay is how long after its record a switch of the auto update activity
+// log counts. Whoever judges an event must have read every switch that counts
+// by then; see Table.Fresh.
+const SwitchDelay = 10 * time.Second
 
-// Retention of one subscription, false when it has never chosen. It never waits.
-func (t Table) Retention(customerUUID string) (Retention, bool) {
-	e, ok := t.table.PeekEntry(customerUUID)
-	if !ok {
-		return Retention{}, false
-	}
-	return retention(e)
-}
-
-// Retentions lists those of all subscriptions that ever chose.
-func (t Table) Retentions() map[string]Retention {
-	all := map[string]Retention{}
-	for customer, e := range t.table.List() {
-		if r, ok := retention(e); ok {
-			all[customer] = r
+// StoresAutoUpdate says whether an event of origin auto-update that Kafka
+// appended at a time is stored. Every replica and every replay decides alike.
+func (s Settings) StoresAutoUpdate(appended time.Time) bool {
+	count := Moment(appended.UnixMilli() - SwitchDelay.Milliseconds())
+	for n := len(s.AutoUpdateSwitches); n > 0; n-- {
+		if s.AutoUpdateSwitches[n-1] <= count {
+			return n%2 == 0
 		}
 	}
-	return all
+	return true
 }
 
-// retention is false for a record that somebody wrote by hand and that is
-// beyond the limits: far enough beyond, the table's dates overflow and
-// everything expires at once.
-func retention(e ktable.Entry[Settings]) (Retention, bool) {
-	return Retention{e.Value.RetentionDays, e.At}, e.Value.Validate() == nil
+// of puts in the time of the record that s was read from.
+func (s Settings) of(at time.Time) Settings {
+	written := Moment(at.UnixMilli())
+	// A record that somebody wrote by hand may have no time.
+	if s.RetentionAt == now || s.RetentionAt == 0 && s.RetentionDays > 0 {
+		s.RetentionAt = written
+	}
+	if i := slices.Index(s.AutoUpdateSwitches, now); i >= 0 {
+		s.AutoUpdateSwitches = slices.Clone(s.AutoUpdateSwitches)
+		for ; i < len(s.AutoUpdateSwitches); i++ {
+			if s.AutoUpdateSwitches[i] == now {
+				s.AutoUpdateSwitches[i] = written
+			}
+		}
+	}
+	return s
+}
+
+// equal says that a and b choose the same.
+func equal(a, b Settings) bool {
+	return a.DefaultTimeframeDays == b.DefaultTimeframeDays && a.RestrictUserInformation == b.RestrictUserInformation &&
+		a.AuditSearches == b.AuditSearches && a.RetentionDays == b.RetentionDays && slices.Equal(a.AutoUpdateSwitches, b.AutoUpdateSwitches)
 }

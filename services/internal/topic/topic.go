@@ -28,6 +28,14 @@ const DeadLetter = "audit.dead-letter.v1"
 // Settings is the table of the subscriptions' settings, keyed by customerUuid.
 const Settings = "audit.settings.v1"
 
+// AuditModule is the code of the product itself, whose own audit events travel
+// on Audit: searches, exports, changes of settings.
+const AuditModule = "AUDIT"
+
+// Audit is the event topic of AuditModule. It is always there, whatever modules
+// are registered.
+var Audit = audit.Topic(AuditModule)
+
 // tables are the topics that hold state: the newest value of each key stays
 // for ever. Package ktable reads them.
 var tables = []string{Settings}
@@ -47,7 +55,7 @@ const (
 
 // Config is the module registry. Its tags are flags; see auditrail --help.
 type Config struct {
-	Modules     []string      `help:"Codes of the modules that may emit: each gets the topic audit.events.<code>.v1." default:"ADMIN,AM,API,BILL,CERT,CI,CM,CS,EDR,FIM,MDM,PC,PM,RM,SCA,SSO,TAG,TM,UM,VM,VMDR,WAS" sep:","`
+	Modules     []string      `help:"Codes of the modules that may emit: each gets the topic audit.events.<code>.v1. AUDIT, the product itself, always has one." default:"ADMIN,AM,API,BILL,CERT,CI,CM,CS,EDR,FIM,MDM,PC,PM,RM,SCA,SSO,TAG,TM,UM,VM,VMDR,WAS" sep:","`
 	Partitions  int32         `help:"Partitions of a new event topic. Existing topics keep theirs." default:"2"`
 	Replication int16         `help:"Replicas of a new topic; -1 takes the broker's default." default:"-1"`
 	Retention   time.Duration `name:"topic-retention" help:"How long Kafka keeps records. Ingest must never be away for longer." default:"168h"`
@@ -79,8 +87,8 @@ type Spec struct {
 	Config      map[string]string
 }
 
-// Specs lists the topics: one a module, the dead letters, the announcements and
-// the tables.
+// Specs lists the topics: one a module, AuditModule included, the dead letters,
+// the announcements and the tables.
 func (c Config) Specs() []Spec {
 	base := func(name string, maxBytes int) Spec {
 		return Spec{Name: name, Partitions: c.Partitions, Replication: c.Replication, Config: map[string]string{
@@ -91,8 +99,12 @@ func (c Config) Specs() []Spec {
 			"retention.ms":           strconv.FormatInt(c.Retention.Milliseconds(), 10),
 		}}
 	}
-	specs := make([]Spec, 0, len(c.Modules)+2+len(tables))
-	for _, m := range c.Modules {
+	modules := c.Modules
+	if !slices.Contains(modules, AuditModule) {
+		modules = append(slices.Clone(modules), AuditModule)
+	}
+	specs := make([]Spec, 0, len(modules)+2+len(tables))
+	for _, m := range modules {
 		specs = append(specs, base(audit.Topic(m), MaxMessageBytes))
 	}
 	dead := base(DeadLetter, MaxDeadLetterBytes)
@@ -226,29 +238,25 @@ var events = regexp.MustCompile(EventsPattern)
 // IsEvents says whether a topic carries events.
 func IsEvents(name string) bool { return events.MatchString(name) }
 
-// Check looks at the event topics that exist, at the dead-letter topic and at
-// the tables. It reports what is missing, or configured such that records could
+// Check looks at the event topics that exist, of which Audit must, at the
+// dead-letter topic and at the tables. It reports what is missing, or configured such that records could
 // be lost or misdated, in one sentence that says what to do.
 func Check(ctx context.Context, cl *kgo.Client) error {
 	have, err := IDs(ctx, cl)
 	if err != nil {
 		return err
 	}
-	names := append([]string{DeadLetter}, tables...)
-	fixed := len(names)
+	names := append([]string{Audit, DeadLetter}, tables...)
 	for name := range have {
-		if IsEvents(name) {
+		if IsEvents(name) && name != Audit {
 			names = append(names, name)
 		}
-	}
-	if len(names) == fixed {
-		return errors.New("topics are missing: run auditrail migrate")
 	}
 	return check(ctx, cl, have, names)
 }
 
-// CheckTable is Check for one table.
-func CheckTable(ctx context.Context, cl *kgo.Client, name string) error {
+// CheckOne is Check for one topic.
+func CheckOne(ctx context.Context, cl *kgo.Client, name string) error {
 	have, err := IDs(ctx, cl)
 	if err != nil {
 		return err

@@ -25,7 +25,7 @@ func TestATopicOutOfSightIsNotCalledMissing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer cl.Close()
-	if err := CheckTable(t.Context(), cl, Settings); err == nil || !strings.Contains(err.Error(), "run auditrail migrate") {
+	if err := CheckOne(t.Context(), cl, Settings); err == nil || !strings.Contains(err.Error(), "run auditrail migrate") {
 		t.Errorf("got %v, want what to do about a missing topic", err)
 	}
 	cluster.ControlKey(int16(kmsg.Metadata), func(req kmsg.Request) (kmsg.Response, error, bool) {
@@ -40,7 +40,7 @@ func TestATopicOutOfSightIsNotCalledMissing(t *testing.T) {
 		resp.Topics = append(resp.Topics, denied)
 		return resp, nil, true
 	})
-	if err := CheckTable(t.Context(), cl, Settings); !errors.Is(err, kerr.TopicAuthorizationFailed) {
+	if err := CheckOne(t.Context(), cl, Settings); !errors.Is(err, kerr.TopicAuthorizationFailed) {
 		t.Errorf("got %v, want %v", err, kerr.TopicAuthorizationFailed)
 	}
 }
