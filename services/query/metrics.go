@@ -15,6 +15,8 @@ type metrics struct {
 	waiting  prometheus.Gauge
 	engine   *prometheus.HistogramVec
 	errors   *prometheus.CounterVec
+	exports  *prometheus.CounterVec
+	exported prometheus.Counter
 }
 
 // buckets reach from an indexed page to the default time limit.
@@ -48,8 +50,16 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "auditrail_query_engine_errors_total",
 			Help: "Statements that ClickHouse refused or could not be asked, by reason.",
 		}, []string{"code"}),
+		exports: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "auditrail_query_exports_total",
+			Help: "Exports that began, by how they ended: complete, incomplete (the client was told), gone (the client hung up or read too slowly).",
+		}, []string{"end"}),
+		exported: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "auditrail_query_exported_rows_total",
+			Help: "Events written to exports.",
+		}),
 	}
-	reg.MustRegister(m.requests, m.seconds, m.inFlight, m.waiting, m.engine, m.errors)
+	reg.MustRegister(m.requests, m.seconds, m.inFlight, m.waiting, m.engine, m.errors, m.exports, m.exported)
 	return m
 }
 

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -37,12 +38,16 @@ type Config struct {
 	Limits `embed:""`
 }
 
-// Limits of the service. Zero means the default.
+// Limits of the service. Zero means the default, but for ExportRows.
 type Limits struct {
 	Timeout     time.Duration  `name:"query-timeout" help:"Longest time a statement may run in ClickHouse; then the request is refused with advice to narrow it." default:"30s"`
 	Memory      bytesize.Bytes `name:"query-memory" help:"Most memory a statement may use in ClickHouse, such as 512MiB. A request runs up to two statements at once." default:"2GiB"`
 	Concurrency int            `name:"query-concurrency" help:"Requests that may use ClickHouse at the same time, at most half of them for one subscription; the others wait." default:"8"`
 	QueueWait   time.Duration  `name:"query-queue-wait" help:"Longest time a request waits for its turn (--query-concurrency) before it is refused with 503." default:"5s"`
+
+	ExportTimeout     time.Duration `name:"export-timeout" help:"Longest time an export may take in ClickHouse and on its way to the client; then it ends with a row that says so." default:"15m"`
+	ExportRows        int64         `name:"export-rows" help:"Most events of one export; one that would have more is refused with advice to narrow it. 0: no limit." default:"1000000"`
+	ExportConcurrency int           `name:"export-concurrency" help:"Exports that may run at the same time, at most half of them for one subscription; the others wait. Searches have places of their own." default:"2"`
 }
 
 // Defaults of Config, as in its tags.
@@ -51,6 +56,9 @@ const (
 	defaultMemory      = 2 << 30
 	defaultConcurrency = 8
 	defaultQueueWait   = 5 * time.Second
+
+	defaultExportTimeout     = 15 * time.Minute
+	defaultExportConcurrency = 2
 )
 
 // drainGrace is for sending answers at the end of the drain.
@@ -60,6 +68,9 @@ const drainGrace = 3 * time.Second
 func (c Config) withDefaults() (Config, error) {
 	if c.Timeout < 0 || c.Memory < 0 || c.Concurrency < 0 || c.QueueWait < 0 {
 		return c, errors.New("--query-timeout, --query-memory, --query-concurrency and --query-queue-wait must not be negative")
+	}
+	if c.ExportTimeout < 0 || c.ExportRows < 0 || c.ExportConcurrency < 0 {
+		return c, errors.New("--export-timeout, --export-rows and --export-concurrency must not be negative")
 	}
 	if c.Timeout == 0 {
 		c.Timeout = defaultTimeout
@@ -72,6 +83,12 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.QueueWait == 0 {
 		c.QueueWait = defaultQueueWait
+	}
+	if c.ExportTimeout == 0 {
+		c.ExportTimeout = defaultExportTimeout
+	}
+	if c.ExportConcurrency == 0 {
+		c.ExportConcurrency = defaultExportConcurrency
 	}
 	return c, nil
 }
@@ -89,12 +106,16 @@ type Service struct {
 	cfg      Config
 	log      *zap.Logger
 	engine   *engine
+	exports  *engine // the same ClickHouse, within the limits of exports
 	stored   *stored.Tracker
 	settings *chosen
 	emitter  *emit.Emitter // of the product's own audit events
 	metrics  *metrics
 	verifier *identity.Verifier
 	handler  http.Handler
+
+	stopping chan struct{} // closed by Drain
+	stop     sync.Once
 }
 
 // New makes a Service. It connects to ClickHouse, Kafka and the token keys when
@@ -124,6 +145,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, errors.Join(err, eng.close())
 	}
 	s := &Service{cfg: cfg, log: deps.Log, engine: eng, stored: tracker, settings: openChosen(cfg.Kafka, deps.Log), emitter: emitter, metrics: m, verifier: verifier}
+	s.exports, s.stopping = eng.forExports(), make(chan struct{})
 	s.handler = s.routes()
 	deps.Ops.Ready("clickhouse", eng.ready)
 	deps.Ops.Ready("settings", s.settings.ready)
@@ -140,6 +162,10 @@ func (s *Service) Handler() http.Handler { return s.handler }
 func (s *Service) drain() time.Duration {
 	return 2*s.cfg.QueueWait + s.cfg.Timeout + timeoutGrace + drainGrace
 }
+
+// Drain ends exports, which may take longer than anybody waits for the end of a
+// process: each tells its client that it is not complete. Searches go on.
+func (s *Service) Drain() { s.stop.Do(func() { close(s.stopping) }) }
 
 // Close closes the connections to ClickHouse and Kafka.
 func (s *Service) Close() error {
@@ -171,6 +197,7 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 	deps.Ops.Mount(mux)
 	mux.Handle("/", s.Handler())
 	defer context.AfterFunc(ctx, deps.Ops.Drain)()
+	defer context.AfterFunc(ctx, s.Drain)()
 	deps.Log.Info("query service listens", zap.String("addr", ln.Addr().String()))
 	if err := errors.Join(ops.Serve(ctx, ln, mux, s.drain(), deps.Log), s.Close()); err != nil {
 		return fmt.Errorf("query: %w", err)

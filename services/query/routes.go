@@ -25,6 +25,7 @@ type endpoint struct {
 func (s *Service) endpoints() []endpoint {
 	return []endpoint{
 		{"search", http.MethodPost, "/audit-log/admin/search", s.search},
+		{"export", http.MethodPost, "/audit-log/admin/search/export", s.export},
 	}
 }
 
