@@ -64,7 +64,7 @@ test-race: deps ## the same under the race detector (needs a C compiler)
 .PHONY: race
 race: deps
 	@command -v cc >/dev/null || { echo "make race: the race detector needs a C compiler: install gcc, then run make check again" >&2; exit 1; }
-	CGO_ENABLED=1 go test -race ./pkg/... ./services/ingest ./services/deadletter ./services/internal/ops ./services/internal/ktable ./services/internal/settings ./services/internal/stored
+	CGO_ENABLED=1 go test -race ./pkg/... ./services/ingest ./services/deadletter ./services/internal/ops ./services/internal/ktable ./services/internal/settings
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (30s)
@@ -78,7 +78,7 @@ bench: ## ratios against yardsticks measured in the same run
 
 .PHONY: bench-backpressure
 bench-backpressure: deps ## memory of ingest while ClickHouse is away, 10 minutes (flags: ARGS="--for 3m")
-	go run ./services/bench/backpressure $(ARGS)
+	go run ./services/bench/pipeline backpressure $(ARGS)
 
 .PHONY: bench-ingest
 bench-ingest: ## ingest against the limit, from Kafka to rows, on 1 and on 20 topics (flags: ARGS="--engine")

@@ -14,6 +14,7 @@ require (
 	github.com/auditrail/auditrail/schemas v0.0.0
 	github.com/compose-spec/compose-go/v2 v2.16.2
 	github.com/coreos/go-oidc/v3 v3.21.0
+	github.com/dustin/go-humanize v1.1.0
 	github.com/ebitengine/purego v0.11.3
 	github.com/go-faster/city v1.0.1
 	github.com/go-jose/go-jose/v4 v4.1.8

@@ -59,7 +59,7 @@ func TestADeadLetterComesBack(t *testing.T) {
 		t.Errorf("redrive says\n%s", said)
 	}
 	d.total(d.token("--customer", sampleCustomer), 1)
-	if listed, said := command("list"); strings.Contains(listed, position) || !strings.Contains(said, "1 that were redriven") {
+	if listed, said := command("list"); strings.Contains(listed, position) || !strings.Contains(said, "1 that was redriven") {
 		t.Errorf("afterwards list says\n%s%s", listed, said)
 	}
 

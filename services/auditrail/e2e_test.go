@@ -89,7 +89,10 @@ func newDev(t *testing.T) *devProcess {
 func (d *devProcess) choosePorts() {
 	d.t.Helper()
 	for _, addr := range []*string{&d.http, &d.kafka, &d.native, &d.clickhouseHTTP} {
-		*addr = freeAddr(d.t)
+		var err error
+		if *addr, err = testenv.FreeAddr(); err != nil {
+			d.t.Fatal(err)
+		}
 	}
 	if testenv.OnApacheKafka() {
 		if d.external == nil {
@@ -97,16 +100,6 @@ func (d *devProcess) choosePorts() {
 		}
 		d.kafka = d.external[2]
 	}
-}
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 func (d *devProcess) command(args ...string) *exec.Cmd {

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
 	"go.uber.org/zap"
 
 	"github.com/auditrail/auditrail/pkg/audit"
@@ -44,6 +45,11 @@ func (c *emitCmd) Run(ctx context.Context, log *zap.Logger) error {
 // lineCount counts what became of the lines. Lines that are blank count nowhere.
 type lineCount struct{ read, refused atomic.Int64 }
 
+func (n *lineCount) lines() string {
+	read := n.read.Load()
+	return fmt.Sprintf("%d %s", read, english.PluralWord(int(read), "line", ""))
+}
+
 // emitLines publishes every line of in, reports on out, and returns an error
 // when a line was refused or an event was not acknowledged by Kafka.
 func emitLines(ctx context.Context, cfg kafka.Config, again bool, in io.Reader, out io.Writer, log *zap.Logger) error {
@@ -68,7 +74,7 @@ func emitLines(ctx context.Context, cfg kafka.Config, again bool, in io.Reader, 
 	var n lineCount
 	stop := reportEvery(progressEvery, func() {
 		s := e.Stats()
-		fmt.Fprintf(out, "%d lines read, %d delivered, %d refused, %.0f/s\n", n.read.Load(), s.Delivered, n.refused.Load(), float64(s.Delivered)/time.Since(began).Seconds())
+		fmt.Fprintf(out, "%s read, %d delivered, %d refused, %.0f/s\n", n.lines(), s.Delivered, n.refused.Load(), float64(s.Delivered)/time.Since(began).Seconds())
 	})
 	// A read of a terminal or a quiet pipe cannot be interrupted, so it has a
 	// goroutine of its own, which a stop leaves behind.
@@ -91,15 +97,16 @@ func emitLines(ctx context.Context, cfg kafka.Config, again bool, in io.Reader, 
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopDrain, cancel) })()
 	closeErr := e.Close(drain)
 	s, took := e.Stats(), time.Since(began)
-	fmt.Fprintf(out, "%d lines read, %d delivered, %d refused, %d failed in %s (%.0f/s)\n",
-		n.read.Load(), s.Delivered, n.refused.Load(), s.Failed, took.Round(time.Millisecond), float64(s.Delivered)/took.Seconds())
+	fmt.Fprintf(out, "%s read, %d delivered, %d refused, %d failed in %s (%.0f/s)\n",
+		n.lines(), s.Delivered, n.refused.Load(), s.Failed, took.Round(time.Millisecond), float64(s.Delivered)/took.Seconds())
 	switch {
 	case readErr != nil:
 		return readErr
 	case closeErr != nil:
 		return closeErr
 	case n.refused.Load() > 0 || s.Failed > 0:
-		return fmt.Errorf("%d events were refused and %d failed", n.refused.Load(), s.Failed)
+		refused := int(n.refused.Load())
+		return fmt.Errorf("%d %s refused and %d failed", refused, english.PluralWord(refused, "event was", "events were"), s.Failed)
 	}
 	return nil
 }

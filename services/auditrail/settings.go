@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 
+	"github.com/dustin/go-humanize/english"
 	"go.uber.org/zap"
 
 	"github.com/auditrail/auditrail/services/internal/kafka"
@@ -145,5 +146,5 @@ func inDays(days uint16) string {
 	if days == 0 {
 		return "ingest's --retention-days"
 	}
-	return fmt.Sprintf("%d days", days)
+	return fmt.Sprintf("%d %s", days, english.PluralWord(int(days), "day", ""))
 }

@@ -72,28 +72,9 @@ func (e *env) produce(rs ...*kgo.Record) {
 // records reads a topic up to its end.
 func (e *env) records(name string) []*kgo.Record {
 	e.t.Helper()
-	ends, err := kadm.NewClient(e.cl).ListEndOffsets(e.t.Context(), name)
-	if err != nil {
-		e.t.Fatal(err)
-	}
-	want := 0
-	ends.Each(func(o kadm.ListedOffset) { want += int(o.Offset) })
-	cl, err := kafka.Open(e.t.Context(), e.kafka, zaptest.NewLogger(e.t), kgo.ConsumeTopics(name), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	if err != nil {
-		e.t.Fatal(err)
-	}
-	defer cl.Close()
 	ctx, cancel := context.WithTimeout(e.t.Context(), deadline)
 	defer cancel()
-	var got []*kgo.Record
-	for len(got) < want {
-		fetches := cl.PollFetches(ctx)
-		if err := fetches.Err(); err != nil {
-			e.t.Fatalf("got %d records of %s, want %d: %v", len(got), name, want, err)
-		}
-		got = append(got, fetches.Records()...)
-	}
-	return got
+	return testenv.Records(ctx, e.t, e.kafka, name)
 }
 
 // table is a database with the product's tables.
@@ -135,32 +116,14 @@ func (b *table) stored(want uint64) {
 // ingest runs until the returned function is called.
 func (e *env) ingest(b *table, retentionDays uint16) (stop func()) {
 	e.t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
 	log := zaptest.NewLogger(e.t)
-	done := make(chan error, 1)
 	cfg := ingest.Config{
 		Kafka: e.kafka, Store: b.cfg, Group: "auditrail-ingest", RetentionDays: retentionDays,
 		Limits: ingest.Limits{BatchRows: 10_000, BatchBytes: 8 << 20, FlushAge: 20 * time.Millisecond, InsertsPerSecond: 1000, Memory: 64 << 20, Connections: 2},
 	}
-	go func() { done <- ingest.Run(ctx, cfg, ingest.Deps{Log: log, Ops: ops.New(log)}) }()
-	stopped := false
-	stop = func() {
-		if stopped {
-			return
-		}
-		stopped = true
-		cancel()
-		select {
-		case err := <-done:
-			if err != nil {
-				e.t.Errorf("ingest ended with %v", err)
-			}
-		case <-time.After(deadline):
-			e.t.Error("ingest does not end")
-		}
-	}
-	e.t.Cleanup(stop)
-	return stop
+	return testenv.Run(e.t, deadline, func(ctx context.Context) error {
+		return ingest.Run(ctx, cfg, ingest.Deps{Log: log, Ops: ops.New(log)})
+	})
 }
 
 // settled waits until ingest, which must have begun, has committed the end of
@@ -201,14 +164,14 @@ func daysAgo(n int) func(*audit.Event) {
 
 // madeLetter is a dead letter as ingest would write it, of a topic that was.
 func madeLetter(offset int64, value []byte, more ...kgo.RecordHeader) *kgo.Record {
-	id := identity{topicID: uuid.NewSHA1(uuid.NameSpaceOID, []byte("topic")), offset: offset}
+	id := topic.Position{TopicID: uuid.NewSHA1(uuid.NameSpaceOID, []byte("topic")), Offset: offset}
 	headers := []kgo.RecordHeader{
 		{Key: topic.HeaderReason, Value: []byte("made-up")}, {Key: topic.HeaderProblem, Value: []byte("a problem")},
-		{Key: topic.HeaderTopic, Value: []byte(pm)}, {Key: topic.HeaderTopicID, Value: []byte(id.topicID.String())},
+		{Key: topic.HeaderTopic, Value: []byte(pm)}, {Key: topic.HeaderTopicID, Value: []byte(id.TopicID.String())},
 		{Key: topic.HeaderPartition, Value: []byte("0")}, {Key: topic.HeaderOffset, Value: fmt.Append(nil, offset)},
 		{Key: topic.HeaderAppendedAt, Value: fmt.Append(nil, 1_700_000_000_000+offset)},
 	}
-	return &kgo.Record{Topic: topic.DeadLetter, Key: []byte(id.key()), Value: value, Headers: append(headers, more...)}
+	return &kgo.Record{Topic: topic.DeadLetter, Key: []byte(id.String()), Value: value, Headers: append(headers, more...)}
 }
 
 func (e *env) deps(out, notes *bytes.Buffer) Deps {

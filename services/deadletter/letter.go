@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -13,27 +12,6 @@ import (
 
 	"github.com/auditrail/auditrail/services/internal/topic"
 )
-
-// identity is where the record of a dead letter first stood, which no two
-// records share. Dead letters are written at least once and folded by it.
-type identity struct {
-	topicID   uuid.UUID
-	partition int32
-	offset    int64
-}
-
-// key is the identity as the letter's key has it.
-func (id identity) key() string { return fmt.Sprintf("%s/%d/%d", id.topicID, id.partition, id.offset) }
-
-// parseKey reads the key of a dead letter or of its marker.
-func parseKey(key string) (identity, bool) {
-	p, err := parsePosition(key)
-	if err != nil {
-		return identity{}, false
-	}
-	topicID, err := uuid.Parse(p.topic)
-	return identity{topicID: topicID, partition: p.partition, offset: p.offset}, err == nil
-}
 
 // Position names the record of a dead letter: topic/partition/offset, the
 // topic by its name or, as in the letter's key, by its id.
@@ -51,21 +29,10 @@ func (p *Position) UnmarshalText(text []byte) (err error) {
 
 func (p Position) String() string { return fmt.Sprintf("%s/%d/%d", p.topic, p.partition, p.offset) }
 
-func parsePosition(s string) (Position, error) {
-	wrong := fmt.Errorf("%.200q is not topic/partition/offset, nor the key of a dead letter", s)
-	parts := strings.Split(s, "/")
-	if len(parts) != 3 || parts[0] == "" {
-		return Position{}, wrong
+func parsePosition(s string) (p Position, err error) {
+	if p.topic, p.partition, p.offset, err = topic.SplitPosition(s); err != nil {
+		return Position{}, fmt.Errorf("%w, nor the key of a dead letter", err)
 	}
-	partition, err := strconv.ParseInt(parts[1], 10, 32)
-	if err != nil || partition < 0 {
-		return Position{}, wrong
-	}
-	offset, err := strconv.ParseInt(parts[2], 10, 64)
-	if err != nil || offset < 0 {
-		return Position{}, wrong
-	}
-	p := Position{topic: parts[0], partition: int32(partition), offset: offset}
 	if id, err := uuid.Parse(p.topic); err == nil {
 		p.topic = id.String() // in one form
 	}
@@ -74,7 +41,7 @@ func parsePosition(s string) (Position, error) {
 
 // letter is one dead letter.
 type letter struct {
-	id         identity
+	id         topic.Position // where its record first stood
 	topic      string
 	reason     string
 	problem    string
@@ -91,17 +58,17 @@ type letter struct {
 
 // position is where the record stood, by the topic's name.
 func (l *letter) position() string {
-	return fmt.Sprintf("%s/%d/%d", l.topic, l.id.partition, l.id.offset)
+	return fmt.Sprintf("%s/%d/%d", l.topic, l.id.Partition, l.id.Offset)
 }
 
 // is says whether p names the letter.
 func (l *letter) is(p Position) bool {
-	return p.partition == l.id.partition && p.offset == l.id.offset && (p.topic == l.topic || p.topic == l.id.topicID.String())
+	return p.partition == l.id.Partition && p.offset == l.id.Offset && (p.topic == l.topic || p.topic == l.id.TopicID.String())
 }
 
 // marker says that a letter was redriven.
 type marker struct {
-	id identity
+	id topic.Position // of the letter
 	at time.Time
 	to string // topic/partition/offset of the new record
 }
@@ -110,8 +77,8 @@ type marker struct {
 // header that occurs twice the first counts: a producer's own come later, and
 // those that have a dead letter's names are dropped.
 func parse(r *kgo.Record) (*letter, *marker) {
-	id, ok := parseKey(string(r.Key))
-	if !ok {
+	id, err := topic.ParsePosition(string(r.Key))
+	if err != nil {
 		return nil, nil
 	}
 	ours := map[string][]byte{}

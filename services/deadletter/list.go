@@ -9,6 +9,8 @@ import (
 	"slices"
 	"text/tabwriter"
 	"time"
+
+	"github.com/dustin/go-humanize/english"
 )
 
 // row is one line of the list. Its JSON form is documented in
@@ -29,7 +31,7 @@ type row struct {
 
 func newRow(l *letter, redrivenAt time.Time) row {
 	r := row{
-		Key: l.id.key(), AppendedAt: l.appendedAt.UnixMilli(), Topic: l.topic, Partition: l.id.partition, Offset: l.id.offset,
+		Key: l.id.String(), AppendedAt: l.appendedAt.UnixMilli(), Topic: l.topic, Partition: l.id.Partition, Offset: l.id.Offset,
 		Reason: l.reason, Problem: l.problem, CustomerUUID: l.customer(), Size: l.size, CannotRedrive: l.lasting(),
 	}
 	if !redrivenAt.IsZero() {
@@ -139,7 +141,7 @@ const (
 func noteRows(notes io.Writer, f first, hidden int, cfg ListConfig) {
 	var redriven string
 	if hidden > 0 {
-		redriven = fmt.Sprintf("; %d that were redriven are hidden, --include-redriven shows them", hidden)
+		redriven = fmt.Sprintf("; %d that %s hidden, --include-redriven shows %s", hidden, english.PluralWord(hidden, "was redriven is", "were redriven are"), english.PluralWord(hidden, "it", "them"))
 	}
 	switch {
 	case f.count == 0 && !cfg.Filter.empty():
@@ -149,6 +151,6 @@ func noteRows(notes io.Writer, f first, hidden int, cfg ListConfig) {
 	case f.count > len(f.rows):
 		fmt.Fprintf(notes, "the %s %d of %d: %d more, see --limit%s\n", cfg.Order, len(f.rows), f.count, f.count-len(f.rows), redriven)
 	case hidden > 0:
-		fmt.Fprintf(notes, "%d dead letters%s\n", f.count, redriven)
+		fmt.Fprintf(notes, "%d %s%s\n", f.count, english.PluralWord(f.count, "dead letter", ""), redriven)
 	}
 }

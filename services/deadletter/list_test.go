@@ -139,7 +139,7 @@ func TestLettersAreFolded(t *testing.T) {
 		return out
 	}
 	rows, notes := e.list()
-	if diff := cmp.Diff(offsets(rows), []int64{1, 4}); diff != "" || !strings.Contains(notes, "1 that were redriven are hidden") {
+	if diff := cmp.Diff(offsets(rows), []int64{1, 4}); diff != "" || !strings.Contains(notes, "1 that was redriven is hidden, --include-redriven shows it\n") {
 		t.Errorf("notes %q, -got +want:\n%s", notes, diff)
 	}
 	if rows[1].Reason != "made-up" {
@@ -198,7 +198,7 @@ func BenchmarkFold(b *testing.B) {
 	}
 	f, before := newFold(), heap()
 	for i := range b.N {
-		f.again(identity{offset: int64(i)})
+		f.again(topic.Position{Offset: int64(i)})
 	}
 	b.ReportMetric((heap()-before)/float64(b.N), "B/letter")
 	runtime.KeepAlive(f)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -108,7 +109,7 @@ func (s *snapshot) read(ctx context.Context, doing string, visit func(*kgo.Recor
 			s.forget(ctx, cl, left)
 		}
 		if err != nil {
-			return fmt.Errorf("read %s (%d of %d records done): %w", topic.DeadLetter, n, s.total, err)
+			return fmt.Errorf("read %s (%d of %d %s done): %w", topic.DeadLetter, n, s.total, english.PluralWord(int(s.total), "record", ""), err)
 		}
 		for records := fetches.RecordIter(); !records.Done(); {
 			r := records.Next()
@@ -127,7 +128,7 @@ func (s *snapshot) read(ctx context.Context, doing string, visit func(*kgo.Recor
 			}
 			if time.Since(said) >= progressEvery {
 				said = time.Now()
-				fmt.Fprintf(s.notes, "%s: %d of %d records%s\n", doing, n, s.total, s.more())
+				fmt.Fprintf(s.notes, "%s: %d of %d %s%s\n", doing, n, s.total, english.PluralWord(int(s.total), "record", ""), s.more())
 			}
 		}
 	}
@@ -194,20 +195,22 @@ func (s *snapshot) letters(ctx context.Context, keep func(*letter) bool, visit f
 // after it. Memory: 100 bytes at most for every letter asked about and for every
 // marker, whatever their size; BenchmarkFold measures it.
 type fold struct {
-	redriven map[identity]int64 // epoch ms
-	seen     map[identity]struct{}
+	redriven map[topic.Position]int64 // epoch ms
+	seen     map[topic.Position]struct{}
 }
 
-func newFold() *fold { return &fold{redriven: map[identity]int64{}, seen: map[identity]struct{}{}} }
+func newFold() *fold {
+	return &fold{redriven: map[topic.Position]int64{}, seen: map[topic.Position]struct{}{}}
+}
 
 // again says whether it was asked about id before.
-func (f *fold) again(id identity) bool {
+func (f *fold) again(id topic.Position) bool {
 	n := len(f.seen)
 	f.seen[id] = struct{}{}
 	return len(f.seen) == n
 }
 
-func (f *fold) redrivenAt(id identity) time.Time {
+func (f *fold) redrivenAt(id topic.Position) time.Time {
 	ms, ok := f.redriven[id]
 	if !ok {
 		return time.Time{}

@@ -12,6 +12,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/auditrail/auditrail/pkg/audit"
@@ -62,7 +63,7 @@ func Redrive(ctx context.Context, cfg RedriveConfig, deps Deps) error {
 		err = printErr
 	}
 	if err == nil && r.failed > 0 {
-		err = fmt.Errorf("%d dead letters could not be sent; they stay open", r.failed)
+		err = fmt.Errorf("%d %s could not be sent; %s open", r.failed, english.PluralWord(r.failed, "dead letter", ""), english.PluralWord(r.failed, "it stays", "they stay"))
 	}
 	return errors.Join(stopped(ctx, err), notFound(r.missing(err)))
 }
@@ -107,8 +108,8 @@ func (r *redriver) keep(l *letter) bool {
 func (r *redriver) named(l *letter) bool {
 	named := false
 	for _, p := range []Position{
-		{topic: l.topic, partition: l.id.partition, offset: l.id.offset},
-		{topic: l.id.topicID.String(), partition: l.id.partition, offset: l.id.offset},
+		{topic: l.topic, partition: l.id.Partition, offset: l.id.Offset},
+		{topic: l.id.TopicID.String(), partition: l.id.Partition, offset: l.id.Offset},
 	} {
 		if _, ok := r.wanted[p]; ok {
 			r.wanted[p], named = true, true
@@ -235,11 +236,11 @@ func (l *letter) record() *kgo.Record {
 	for _, h := range l.headers {
 		if h.Key != audit.HeaderRedriven {
 			headers = append(headers, h)
-		} else if id, ok := parseKey(string(h.Value)); ok {
+		} else if id, err := topic.ParsePosition(string(h.Value)); err == nil {
 			first = id
 		}
 	}
-	headers = append(headers, kgo.RecordHeader{Key: audit.HeaderRedriven, Value: []byte(first.key())})
+	headers = append(headers, kgo.RecordHeader{Key: audit.HeaderRedriven, Value: []byte(first.String())})
 	return &kgo.Record{Topic: l.topic, Key: l.key, Value: l.value, Headers: headers}
 }
 
@@ -272,7 +273,7 @@ func samePlace() kgo.Partitioner {
 // marker makes the record that closes the letter.
 func (l *letter) marker(now time.Time, sent *kgo.Record) *kgo.Record {
 	to := fmt.Sprintf("%s/%d/%d", sent.Topic, sent.Partition, sent.Offset)
-	return &kgo.Record{Topic: topic.DeadLetter, Key: []byte(l.id.key()), Headers: []kgo.RecordHeader{
+	return &kgo.Record{Topic: topic.DeadLetter, Key: []byte(l.id.String()), Headers: []kgo.RecordHeader{
 		{Key: topic.HeaderRedrivenAt, Value: []byte(strconv.FormatInt(now.UnixMilli(), 10))},
 		{Key: topic.HeaderRedrivenTo, Value: []byte(to)},
 	}}
@@ -294,7 +295,7 @@ func (r *redriver) summary(out io.Writer) error {
 	}
 	line := fmt.Sprintf("%d %s, %d skipped, %d failed", r.sent, r.verb(), r.skipped, r.failed)
 	if r.before > 0 {
-		line += fmt.Sprintf("; %d were redriven before, --include-redriven sends them again", r.before)
+		line += fmt.Sprintf("; %d %s redriven before, --include-redriven sends %s again", r.before, english.PluralWord(r.before, "was", "were"), english.PluralWord(r.before, "it", "them"))
 	}
 	_, err := fmt.Fprintf(out, "%s in %s\n", line, time.Since(r.began).Round(time.Millisecond))
 	return err

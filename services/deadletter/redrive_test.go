@@ -77,10 +77,10 @@ func TestARedrivenRecordIsStored(t *testing.T) {
 	}
 
 	rows, notes := e.list()
-	if diff := cmp.Diff(reasons(rows), []string{"json", "too-old"}); diff != "" || !strings.Contains(notes, "1 that were redriven") {
+	if diff := cmp.Diff(reasons(rows), []string{"json", "too-old"}); diff != "" || !strings.Contains(notes, "1 that was redriven") {
 		t.Errorf("listed after it: %s-got +want:\n%s", notes, diff)
 	}
-	if said, err = e.redrive(func(c *RedriveConfig) { c.Filter.Reason = []string{"too-old"} }); err != nil || !strings.Contains(said, "1 sent, 0 skipped, 0 failed; 1 were redriven before") {
+	if said, err = e.redrive(func(c *RedriveConfig) { c.Filter.Reason = []string{"too-old"} }); err != nil || !strings.Contains(said, "1 sent, 0 skipped, 0 failed; 1 was redriven before, --include-redriven sends it again") {
 		t.Errorf("%v\n%s", err, said)
 	}
 	b.stored(3)

@@ -8,7 +8,10 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/auditrail/auditrail/services/internal/topic"
 )
 
 // Show prints everything about one dead letter: about several when a topic
@@ -20,11 +23,11 @@ func Show(ctx context.Context, cfg ShowConfig, deps Deps) error {
 	}
 	defer cl.Close()
 	var found []*letter
-	markers := map[identity]*marker{}
+	markers := map[topic.Position]*marker{}
 	if err := s.read(ctx, "looking for the dead letter", func(r *kgo.Record) error {
 		l, m := parse(r)
 		switch {
-		case m != nil && m.id.partition == cfg.Letter.partition && m.id.offset == cfg.Letter.offset:
+		case m != nil && m.id.Partition == cfg.Letter.partition && m.id.Offset == cfg.Letter.offset:
 			markers[m.id] = m
 		case l != nil && l.is(cfg.Letter) && !contains(found, l.id):
 			found = append(found, l)
@@ -39,7 +42,7 @@ func Show(ctx context.Context, cfg ShowConfig, deps Deps) error {
 	case cfg.Raw && len(found) > 1:
 		var keys []string
 		for _, l := range found {
-			keys = append(keys, l.id.key())
+			keys = append(keys, l.id.String())
 		}
 		return fmt.Errorf("%s names several dead letters: choose one of %s", cfg.Letter, strings.Join(keys, ", "))
 	case cfg.Raw:
@@ -55,7 +58,7 @@ func Show(ctx context.Context, cfg ShowConfig, deps Deps) error {
 	return nil
 }
 
-func contains(ls []*letter, id identity) bool {
+func contains(ls []*letter, id topic.Position) bool {
 	for _, l := range ls {
 		if l.id == id {
 			return true
@@ -67,13 +70,13 @@ func contains(ls []*letter, id identity) bool {
 // describe prints l; m may be nil.
 func describe(out io.Writer, l *letter, m *marker) {
 	line := func(name, value string) { fmt.Fprintf(out, "%-10s %s\n", name, value) }
-	line("key", l.id.key())
+	line("key", l.id.String())
 	line("record", plain(l.position()))
 	line("appended", stamp(l.appendedAt.UnixMilli()))
 	line("reason", plain(l.reason))
 	line("problem", plain(l.problem))
 	line("customer", cmp.Or(plain(l.customer()), "-"))
-	size := fmt.Sprintf("%d bytes", l.size)
+	size := fmt.Sprintf("%d %s", l.size, english.PluralWord(int(l.size), "byte", ""))
 	if l.cut {
 		size += fmt.Sprintf("; the first %d are kept, sha256 of the whole %s", len(l.value), plain(l.sha256))
 	}

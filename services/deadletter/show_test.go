@@ -41,7 +41,7 @@ func TestShow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `key        ` + l.id.key() + `
+	want := `key        ` + l.id.String() + `
 record     audit.events.pm.v1/0/1
 appended   2023-11-14T22:13:20.001Z
 reason     made-up
@@ -60,7 +60,7 @@ header     trace = "a\x00b"
 	if diff := cmp.Diff(got, want); diff != "" {
 		t.Errorf("-got +want:\n%s", diff)
 	}
-	if byKey, err := e.show(strings.ToUpper(l.id.topicID.String())+"/0/1", false); err != nil || byKey != got {
+	if byKey, err := e.show(strings.ToUpper(l.id.TopicID.String())+"/0/1", false); err != nil || byKey != got {
 		t.Errorf("by its key: %v\n%s", err, byKey)
 	}
 	for offset, want := range map[string]string{"2": "|{\"a\":\".[2J.|", "3": "the first 13 are kept, sha256 of the whole abc", "4": "offsets 4-9", "5": `record key "k"; the first 1 of 100000 bytes`} {
@@ -82,7 +82,7 @@ header     trace = "a\x00b"
 
 	// The topic made anew: another record of the same offset.
 	anew := madeLetter(1, []byte("other"))
-	anew.Key = []byte(identity{topicID: uuid.NewSHA1(uuid.NameSpaceOID, []byte("anew")), offset: 1}.key())
+	anew.Key = []byte(topic.Position{TopicID: uuid.NewSHA1(uuid.NameSpaceOID, []byte("anew")), Offset: 1}.String())
 	e.produce(anew)
 	if got, err := e.show(pm+"/0/1", false); err != nil || strings.Count(got, "key  ") != 2 {
 		t.Errorf("two records of one position: %v\n%s", err, got)

@@ -226,10 +226,7 @@ func originOf(committed kadm.OffsetResponses, at partitionID, topicID uuid.UUID)
 func (in *ingest) searchStarts(ctx context.Context, origins map[partitionID]origin) error {
 	for at, o := range origins {
 		if !o.searched {
-			in.mu.Lock()
-			delete(in.starts, at)
-			in.mu.Unlock()
-			continue
+			continue // and end has cleared what was found at an assignment before
 		}
 		var last, earliest int64
 		err := in.retry(ctx, "assignment", at.String(), func(ctx context.Context) (err error) {
@@ -349,20 +346,23 @@ func (in *ingest) endAll() {
 	in.end(parts, drainTimeout)
 }
 
-// forget lets the partition of a lane that stopped by itself stand still.
-func (in *ingest) forget(l *lane, err error) {
+// forget lets the partition of a lane that stopped by itself at an offset stand
+// still, unless it is being taken away.
+func (in *ingest) forget(l *lane, offset int64, err error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if in.lanes[l.at] == l {
-		in.standStill(l.at, err)
-		in.stood[l.at] = l.ages
+	if in.lanes[l.at] != l {
+		l.log.Error("lane stopped", zap.Int64("offset", offset), zap.Error(err))
+		return
 	}
+	in.standStill(l.at, err, zap.Int64("offset", offset))
+	in.stood[l.at] = l.ages
 }
 
 // standStill takes a partition out of the way, visibly, until it is assigned
 // anew. in.mu is held.
-func (in *ingest) standStill(at partitionID, err error) {
-	in.log.Error("partition stands still", zap.String("topic", at.topic), zap.Int32("partition", at.partition), zap.Error(err))
+func (in *ingest) standStill(at partitionID, err error, more ...zap.Field) {
+	in.log.Error("partition stands still", append(more, zap.String("topic", at.topic), zap.Int32("partition", at.partition), zap.Error(err))...)
 	delete(in.lanes, at)
 	in.metrics.lanes.Set(float64(len(in.lanes)))
 	in.pause(at)

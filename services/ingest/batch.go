@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/auditrail/auditrail/pkg/audit"
+	"github.com/auditrail/auditrail/services/internal/topic"
 )
 
 // maxMonths bounds the table partitions one insert touches. ClickHouse refuses
@@ -28,6 +29,7 @@ type batch struct {
 	rows        *columns
 	doubted     []int // rows that their producer or an operator sends again
 	duplicates  int   // records left out because they are stored already
+	skipped     int   // records left out because their subscription chose so
 	turn        int64 // of its judgement in this process; 0: not judged
 	refusals    int   // of the engine, one after the other
 	dead        []deadLetter
@@ -99,7 +101,7 @@ func (m *months) count() int { return len(m.seen) }
 // eventID is the id of an event: its own, else one made from its position, so
 // that every replay of the record gives it the same. A record that was put
 // back from the dead letters counts as at the position where it stood first.
-func eventID(e *audit.Event, at position, headers []kgo.RecordHeader) (uuid.UUID, error) {
+func eventID(e *audit.Event, at topic.Position, headers []kgo.RecordHeader) (uuid.UUID, error) {
 	if e.ID != "" {
 		return parseID(e.ID)
 	}
@@ -107,11 +109,11 @@ func eventID(e *audit.Event, at position, headers []kgo.RecordHeader) (uuid.UUID
 		if h.Key != audit.HeaderRedriven {
 			continue
 		}
-		if first, err := parsePosition(string(h.Value)); err == nil {
+		if first, err := topic.ParsePosition(string(h.Value)); err == nil {
 			at = first
 		}
 	}
-	return uuid.NewSHA1(at.topicID, fmt.Appendf(nil, "%d/%d", at.partition, at.offset)), nil
+	return uuid.NewSHA1(at.TopicID, fmt.Appendf(nil, "%d/%d", at.Partition, at.Offset)), nil
 }
 
 // sentAgain says that a record may be stored already, as its producer or an

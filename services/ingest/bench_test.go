@@ -9,6 +9,7 @@ import (
 	"github.com/auditrail/auditrail/pkg/audit"
 	"github.com/auditrail/auditrail/services/bench/limit"
 	"github.com/auditrail/auditrail/services/bench/measure"
+	"github.com/auditrail/auditrail/services/internal/topic"
 )
 
 // BenchmarkBlock builds and encodes the native block of a batch, from events
@@ -30,9 +31,10 @@ type source func(i int) (*audit.Event, error)
 
 func benchmarkOurs(b *testing.B, next source) {
 	var (
-		current = newBatch()
-		buf     proto.Buffer
-		at      = position{topicID: uuid.New(), partition: 3, appended: measure.Now().UnixMilli()}
+		current  = newBatch()
+		buf      proto.Buffer
+		at       = topic.Position{TopicID: uuid.New(), Partition: 3}
+		appended = measure.Now().UnixMilli()
 	)
 	measure.Process(b, measure.Size(), func() {
 		current.reset()
@@ -41,14 +43,14 @@ func benchmarkOurs(b *testing.B, next source) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			at.offset = int64(i)
+			at.Offset = int64(i)
 			id, err := eventID(e, at, nil)
 			if err != nil {
 				b.Fatal(err)
 			}
-			current.take(at.offset, 0, 0)
+			current.take(at.Offset, 0, 0)
 			current.months.add(e.CreatedDate)
-			current.rows.add(e, id, at)
+			current.rows.add(e, id, at, appended)
 		}
 		encode(b, &buf, current.rows.block)
 	})

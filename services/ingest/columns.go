@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/auditrail/auditrail/pkg/audit"
+	"github.com/auditrail/auditrail/services/internal/topic"
 )
 
 // columns builds the native block of a batch column by column, without a row
@@ -70,8 +71,9 @@ func newColumns() *columns {
 	return c
 }
 
-// add appends one valid event. Nothing of e is kept: strings are copied.
-func (c *columns) add(e *audit.Event, id uuid.UUID, at position) {
+// add appends one valid event, whose record was appended then, in epoch ms by
+// the broker's clock. Nothing of e is kept: strings are copied.
+func (c *columns) add(e *audit.Event, id uuid.UUID, at topic.Position, appended int64) {
 	c.id.Append(id)
 	c.appID.Append(e.AuditEnabledAppID)
 	c.applicationName.append(e.ApplicationName)
@@ -96,10 +98,10 @@ func (c *columns) add(e *audit.Event, id uuid.UUID, at position) {
 	c.changes.AppendBytes(e.Changes)
 	c.requestID.Append(e.RequestID)
 	c.extra.AppendBytes(e.Extra)
-	c.topicID.Append(at.topicID)
-	c.partition.Append(uint32(at.partition))
-	c.offset.Append(at.offset)
-	c.appended.AppendRaw(proto.DateTime64(at.appended))
+	c.topicID.Append(at.TopicID)
+	c.partition.Append(uint32(at.Partition))
+	c.offset.Append(at.Offset)
+	c.appended.AppendRaw(proto.DateTime64(appended))
 	c.retention.Append(0) // see retain
 }
 

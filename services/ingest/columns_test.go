@@ -13,6 +13,7 @@ import (
 
 	"github.com/auditrail/auditrail/pkg/audit"
 	"github.com/auditrail/auditrail/services/internal/field"
+	"github.com/auditrail/auditrail/services/internal/topic"
 )
 
 // decodeDictionary reads back what EncodeColumn wrote, with ch-go's own decoder.
@@ -106,7 +107,7 @@ func TestMonths(t *testing.T) {
 }
 
 func TestEventIDWithoutOneIsMadeOfThePosition(t *testing.T) {
-	at := position{topicID: uuid.MustParse("5d0d1f4a-6a55-4e0c-9f53-0c6a3c1f7a01"), partition: 3, offset: 7}
+	at := topic.Position{TopicID: uuid.MustParse("5d0d1f4a-6a55-4e0c-9f53-0c6a3c1f7a01"), Partition: 3, Offset: 7}
 	first, err := eventID(&audit.Event{}, at, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -115,7 +116,7 @@ func TestEventIDWithoutOneIsMadeOfThePosition(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at.offset++
+	at.Offset++
 	other, err := eventID(&audit.Event{}, at, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -193,7 +194,7 @@ func TestADictionaryIsFullWithItsLastKey(t *testing.T) {
 			if rows > maxKeys {
 				t.Fatal("never full")
 			}
-			c.add(&audit.Event{RequestID: "r", UserRole: strconv.Itoa(rows / 2), BusinessUnit: strconv.Itoa(rows)}, uuid.Nil, position{})
+			c.add(&audit.Event{RequestID: "r", UserRole: strconv.Itoa(rows / 2), BusinessUnit: strconv.Itoa(rows)}, uuid.Nil, topic.Position{}, 0)
 		}
 		if rows != maxKeys {
 			t.Errorf("round %d: full after %d rows, want %d", round, rows, maxKeys)

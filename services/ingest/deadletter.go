@@ -53,14 +53,14 @@ func reason(err error) string {
 func (d deadLetter) message(topicID uuid.UUID) *kgo.Record {
 	r := d.record
 	header := func(k, v string) kgo.RecordHeader { return kgo.RecordHeader{Key: k, Value: []byte(v)} }
-	partition, offset := strconv.Itoa(int(r.Partition)), strconv.FormatInt(r.Offset, 10)
+	at := topic.Position{TopicID: topicID, Partition: r.Partition, Offset: r.Offset}
 	headers := []kgo.RecordHeader{
 		header(topic.HeaderReason, d.reason),
 		header(topic.HeaderProblem, d.err.Error()),
 		header(topic.HeaderTopic, r.Topic),
-		header(topic.HeaderTopicID, topicID.String()),
-		header(topic.HeaderPartition, partition),
-		header(topic.HeaderOffset, offset),
+		header(topic.HeaderTopicID, at.TopicID.String()),
+		header(topic.HeaderPartition, strconv.Itoa(int(at.Partition))),
+		header(topic.HeaderOffset, strconv.FormatInt(at.Offset, 10)),
 		header(topic.HeaderAppendedAt, strconv.FormatInt(r.Timestamp.UnixMilli(), 10)),
 	}
 	if r.Key != nil {
@@ -90,7 +90,7 @@ func (d deadLetter) message(topicID uuid.UUID) *kgo.Record {
 			headers = append(headers, h)
 		}
 	}
-	return &kgo.Record{Topic: topic.DeadLetter, Key: []byte(topicID.String() + "/" + partition + "/" + offset), Value: value, Headers: headers}
+	return &kgo.Record{Topic: topic.DeadLetter, Key: []byte(at.String()), Value: value, Headers: headers}
 }
 
 // marks gives what ingest heeds of a record's headers: one of each name, within
@@ -102,7 +102,7 @@ func marks(headers []kgo.RecordHeader) (marks []kgo.RecordHeader) {
 		case audit.HeaderResent:
 			last[h.Key] = h.Value[:min(len(h.Value), maxResent)]
 		case audit.HeaderRedriven: // as eventID reads it
-			if first, err := parsePosition(string(h.Value)); err == nil {
+			if first, err := topic.ParsePosition(string(h.Value)); err == nil {
 				last[h.Key] = []byte(first.String())
 			}
 		}

@@ -17,7 +17,7 @@ import (
 // ingest heeds, and says what was cut.
 func TestADeadLetterKeepsWhatIngestHeeds(t *testing.T) {
 	t.Parallel()
-	first := position{topicID: uuid.NewSHA1(uuid.NameSpaceOID, []byte("topic")), partition: 1, offset: 7}
+	first := topic.Position{TopicID: uuid.NewSHA1(uuid.NameSpaceOID, []byte("topic")), Partition: 1, Offset: 7}
 	header := func(k, v string) kgo.RecordHeader { return kgo.RecordHeader{Key: k, Value: []byte(v)} }
 	const much = 3 << 20
 	r := &kgo.Record{Topic: pm, Key: bytes.Repeat([]byte("k"), much), Value: bytes.Repeat([]byte("v"), much), Headers: []kgo.RecordHeader{

@@ -152,7 +152,7 @@ const (
 // storedEvent is an event that the table has.
 type storedEvent struct {
 	content digest
-	at      position // its appended time is not known
+	at      topic.Position
 }
 
 // judge finds the batch's duplicates. Afterwards its rows are those to be
@@ -220,9 +220,9 @@ func judgeRows(rows *columns, suspects map[int]suspicion, known map[eventKey]sto
 	return verdicts
 }
 
-// position of a row, without its appended time.
-func (c *columns) position(row int) position {
-	return position{topicID: c.topicID[row], partition: int32(c.partition[row]), offset: c.offset[row]}
+// position of a row's record.
+func (c *columns) position(row int) topic.Position {
+	return topic.Position{TopicID: c.topicID[row], Partition: int32(c.partition[row]), Offset: c.offset[row]}
 }
 
 // suspects are the rows to look up. The batch takes its turn.
@@ -325,10 +325,10 @@ func (l *lane) lookupSome(ctx context.Context, b *batch, rows []int, query strin
 				partition uint32
 				content   string
 			)
-			if err := found.Scan(&key.customer, &key.id, &event.at.topicID, &partition, &event.at.offset, &content); err != nil {
+			if err := found.Scan(&key.customer, &key.id, &event.at.TopicID, &partition, &event.at.Offset, &content); err != nil {
 				return err
 			}
-			event.at.partition, event.content = int32(partition), digest([]byte(content))
+			event.at.Partition, event.content = int32(partition), digest([]byte(content))
 			known[key] = event
 		}
 		return found.Err()

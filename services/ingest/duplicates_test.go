@@ -140,7 +140,7 @@ func TestARedrivenRecordWithoutIDHasTheIDOfItsFirstPosition(t *testing.T) {
 	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM")
 	p.start()
 	nameless := event(1, func(e *audit.Event) { e.ID = "" })
-	at := position{topicID: uuid.New(), partition: 3, offset: 77}
+	at := topic.Position{TopicID: uuid.New(), Partition: 3, Offset: 77}
 	p.produceAgain(pm, 0, audit.HeaderRedriven, at.String(), nameless)
 	p.stored(1)
 	p.produceAgain(pm, 1, audit.HeaderRedriven, at.String(), nameless)

@@ -75,30 +75,10 @@ func newPipelineOn(t testing.TB, brokers kafka.Config, replication int16, at sto
 // end and fails the test when Run returned an error.
 func (p *pipeline) start() (stop func()) {
 	p.t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
 	log := zaptest.NewLogger(p.t)
-	done := make(chan error, 1)
 	o := ops.New(log)
 	p.ops = o
-	go func() { done <- Run(ctx, p.cfg, Deps{Log: log, Ops: o}) }()
-	stopped := false
-	stop = func() {
-		if stopped {
-			return
-		}
-		stopped = true
-		cancel()
-		select {
-		case err := <-done:
-			if err != nil {
-				p.t.Errorf("Run returned %v", err)
-			}
-		case <-time.After(deadline):
-			p.t.Error("Run does not end")
-		}
-	}
-	p.t.Cleanup(stop)
-	return stop
+	return testenv.Run(p.t, deadline, func(ctx context.Context) error { return Run(ctx, p.cfg, Deps{Log: log, Ops: o}) })
 }
 
 // event is a valid event of module PM; edit changes it.

@@ -315,7 +315,7 @@ func (in *ingest) pollSize() int {
 // recovers it goes on beyond the memory budget: that lane gives nothing back
 // before it has its whole range.
 func (in *ingest) poll(ctx context.Context) {
-	stops, attend := stops{packed: map[partitionID]stop{}}, false
+	stops, attend := stops{}, false
 	for in.budget.wait(ctx, func() bool { return in.recovering.Load() > 0 }) == nil {
 		fetches := in.fetch(ctx, attend)
 		if ctx.Err() != nil {

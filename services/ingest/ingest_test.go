@@ -199,7 +199,7 @@ func TestRecordsWithoutIDGetTheSameOneInEveryReplay(t *testing.T) {
 	p.start()
 	p.produce(pm, 1, event(1), event(2, func(e *audit.Event) { e.ID = "" }))
 	p.stored(2)
-	want, err := eventID(&audit.Event{}, position{topicID: p.topicID(pm), partition: 1, offset: 1}, nil)
+	want, err := eventID(&audit.Event{}, topic.Position{TopicID: p.topicID(pm), Partition: 1, Offset: 1}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -372,7 +372,7 @@ func (p *pipeline) insertAs(values [][]byte, first, last int64, keep func(i int)
 			p.t.Fatal(err)
 		}
 		if keep(int(i)) {
-			b.rows.add(&e, uuid.MustParse(e.ID), position{topicID: id, offset: i, appended: e.CreatedDate})
+			b.rows.add(&e, uuid.MustParse(e.ID), topic.Position{TopicID: id, Offset: i}, e.CreatedDate)
 		}
 	}
 	b.rows.retain(func(string) uint16 { return p.cfg.RetentionDays })

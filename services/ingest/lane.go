@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/auditrail/auditrail/pkg/audit"
+	"github.com/auditrail/auditrail/services/internal/topic"
 )
 
 // lane carries one partition from Kafka into the table, in order. Two
@@ -185,7 +186,7 @@ func (l *lane) accumulate(ctx context.Context) {
 			cur = l.in.spare.Get().(*batch)
 		case <-ready:
 			was := cur.empty()
-			l.decode(cur)
+			l.decode(ctx, cur)
 			if was && !cur.empty() {
 				flush.Reset(l.in.cfg.Limits.FlushAge)
 			}
@@ -228,30 +229,37 @@ func (l *lane) complete(b *batch) bool {
 // always is ready.
 var always = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
-// decode moves records from the queue into b until b is full or the records at
-// hand are used up.
-func (l *lane) decode(b *batch) {
+// decode moves records from the queue into b until b is full, the records at
+// hand are used up, or one cannot be judged yet.
+func (l *lane) decode(ctx context.Context, b *batch) {
 	var e audit.Event
 	if len(l.taken) == 0 {
 		l.taken = l.queue.take()
 	}
 	for len(l.taken) > 0 && !l.complete(b) {
 		r := l.taken[0]
+		at := topic.Position{TopicID: l.topicID, Partition: r.Partition, Offset: r.Offset}
+		id, err := l.check(&e, r, at)
+		generated := err == nil && e.Origin == audit.OriginAutoUpdate
+		if generated && !l.knowsSwitches(ctx, b) {
+			return
+		}
 		l.taken[0], l.taken = nil, l.taken[1:]
 		b.take(r.Offset, len(r.Value), recordCost(r))
-		at := position{topicID: l.topicID, partition: r.Partition, offset: r.Offset, appended: r.Timestamp.UnixMilli()}
-		b.appendedAt = at.appended
-		id, err := l.check(&e, r, at)
-		if err != nil {
+		b.appendedAt = r.Timestamp.UnixMilli()
+		switch {
+		case err != nil:
 			b.dead = append(b.dead, deadLetter{record: r, reason: reason(err), err: err})
 			continue
-		}
-		if !l.recovery.has(r.Offset) {
+		case l.recovery.has(r.Offset):
+		case generated && !l.in.settings.Peek(e.CustomerUUID).StoresAutoUpdate(r.Timestamp):
+			b.skipped++
+		default:
 			if len(r.Headers) > 0 && sentAgain(r.Headers) {
 				b.doubted = append(b.doubted, b.rows.rows())
 			}
 			b.months.add(e.CreatedDate)
-			b.rows.add(&e, id, at)
+			b.rows.add(&e, id, at, b.appendedAt)
 		}
 		r.Recycle() // e points into it, and the batch does not
 	}
@@ -259,7 +267,7 @@ func (l *lane) decode(b *batch) {
 
 // check decodes and validates one record. The clock is the broker's append
 // time, not ours, so that a replay next year decides alike.
-func (l *lane) check(e *audit.Event, r *kgo.Record, at position) (uuid.UUID, error) {
+func (l *lane) check(e *audit.Event, r *kgo.Record, at topic.Position) (uuid.UUID, error) {
 	if p := packedOf(r); p != nil {
 		return uuid.UUID{}, p
 	}
@@ -402,8 +410,7 @@ func (l *lane) lost(offset int64, err error) {
 			why = "moved"
 		}
 		l.in.metrics.laneStops.WithLabelValues(why).Inc()
-		l.log.Error("lane stopped", zap.Int64("offset", offset), zap.Error(err))
-		l.in.forget(l, err)
+		l.in.forget(l, offset, err)
 	}
 	l.cancel()
 }

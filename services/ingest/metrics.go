@@ -31,6 +31,7 @@ type metrics struct {
 	lanes       prometheus.Gauge
 	repaired    prometheus.Counter
 	duplicates  *prometheus.CounterVec
+	skipped     *prometheus.CounterVec
 	mutations   *prometheus.CounterVec
 
 	retentionFailing prometheus.Gauge
@@ -42,7 +43,7 @@ func newMetrics(reg prometheus.Registerer, b *budget) *metrics {
 	name := func(s string) string { return "auditrail_ingest_" + s }
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: name("memory_bytes"), Help: "Bytes of records held, from fetch to insert."}, func() float64 { return float64(b.inUse()) })
 	m := &metrics{
-		records:     f.NewCounterVec(prometheus.CounterOpts{Name: name("records_total"), Help: "Records settled: stored, left out as duplicates or dead-lettered."}, []string{"topic"}),
+		records:     f.NewCounterVec(prometheus.CounterOpts{Name: name("records_total"), Help: "Records settled: stored, left out as duplicates, skipped or dead-lettered."}, []string{"topic"}),
 		rows:        f.NewCounter(prometheus.CounterOpts{Name: name("rows_total"), Help: "Rows that ClickHouse acknowledged."}),
 		deadLetters: f.NewCounterVec(prometheus.CounterOpts{Name: name("dead_letters_total"), Help: "Records sent to the dead-letter topic."}, []string{"topic", "reason"}),
 		batchRows: f.NewHistogram(prometheus.HistogramOpts{Name: name("batch_rows"), Help: "Rows of an inserted batch.",
@@ -57,6 +58,7 @@ func newMetrics(reg prometheus.Registerer, b *budget) *metrics {
 		laneStops:        f.NewCounterVec(prometheus.CounterOpts{Name: name("lane_stops_total"), Help: "Lanes that stopped by themselves: moved, their partition has another owner; mismatch, an operator is needed."}, []string{"reason"}),
 		repaired:         f.NewCounter(prometheus.CounterOpts{Name: name("repaired_rows_total"), Help: "Rows that the engine had acknowledged as a repetition and did not have; they were inserted again."}),
 		duplicates:       f.NewCounterVec(prometheus.CounterOpts{Name: name("duplicates_total"), Help: "Records left out because an event with their customer, id and content is stored already."}, []string{"topic"}),
+		skipped:          f.NewCounterVec(prometheus.CounterOpts{Name: name("skipped_total"), Help: "Records not stored because their subscription chose so."}, []string{"topic", "reason"}),
 		mutations:        f.NewCounterVec(prometheus.CounterOpts{Name: name("retention_mutations_total"), Help: "Mutations that bring stored rows to the retention their subscription chose: started, or failed to start."}, []string{"result"}),
 		retentionFailing: f.NewGauge(prometheus.GaugeOpts{Name: name("retention_failing_seconds"), Help: "For how long this process has failed to bring stored rows to the retention their subscription chose; 0: it does not fail."}),
 		unannounced:      f.NewCounter(prometheus.CounterOpts{Name: name("announcement_failures_total"), Help: "Announcements of what is stored that Kafka did not take."}),
@@ -94,6 +96,9 @@ func (m *metrics) stored(l *lane, b *batch) {
 	m.records.WithLabelValues(l.at.topic).Add(float64(b.count))
 	if b.duplicates > 0 {
 		m.duplicates.WithLabelValues(l.at.topic).Add(float64(b.duplicates))
+	}
+	if b.skipped > 0 {
+		m.skipped.WithLabelValues(l.at.topic, skippedAutoUpdate).Add(float64(b.skipped))
 	}
 	m.batchBytes.Observe(float64(b.bytes))
 	for _, d := range b.dead {

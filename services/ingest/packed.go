@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/zap"
+
+	"github.com/auditrail/auditrail/services/internal/kafka"
 )
 
 // A batch of records that unpacks to more than decompressBytes is not unpacked.
@@ -49,9 +51,7 @@ func packedOf(r *kgo.Record) *packed {
 // stops are partitions at which the client has stopped, or may have. Owned by
 // the poll loop, which calls attend before it allows a rebalance: whoever has
 // the partition then still has it when its offset is set.
-type stops struct {
-	packed map[partitionID]stop
-}
+type stops map[partitionID]stop
 
 // stop is a batch that is too large, and the lane that came across it.
 type stop struct {
@@ -66,29 +66,29 @@ func (in *ingest) laneOf(at partitionID) *lane {
 }
 
 // add notes that the client has stopped at a batch.
-func (s *stops) add(in *ingest, batch *kgo.ErrDecompressTooLarge) {
+func (s stops) add(in *ingest, batch *kgo.ErrDecompressTooLarge) {
 	at := partitionID{batch.Topic, batch.Partition}
 	if l := in.laneOf(at); l != nil {
-		s.packed[at] = stop{lane: l, batch: batch}
+		s[at] = stop{lane: l, batch: batch}
 	}
 }
 
 // attend passes over the batches at which the client has stopped, and wakes
 // partitions that are silent since they were resumed. It returns whether there
 // is more to look after.
-func (s *stops) attend(ctx context.Context, in *ingest) (more bool) {
-	for at, stop := range s.packed {
+func (s stops) attend(ctx context.Context, in *ingest) (more bool) {
+	for at, stop := range s {
 		if in.laneOf(at) != stop.lane || in.passOver(ctx, stop.batch) {
-			delete(s.packed, at) // moved: whoever has it comes across it again
+			delete(s, at) // moved: whoever has it comes across it again
 		}
 	}
 	silent, more := in.silent()
 	for at, offset := range silent {
-		if _, ok := s.packed[at]; !ok {
+		if _, ok := s[at]; !ok {
 			in.setOffset(at, offset)
 		}
 	}
-	return more || len(s.packed) > 0
+	return more || len(s) > 0
 }
 
 // setOffset has the client go on at an offset. The epoch is unknown on purpose:
@@ -141,34 +141,19 @@ func (in *ingest) readPacked(ctx context.Context, at partitionID, want *kgo.ErrD
 		return nil, err
 	}
 	t := topics.Topics[at.topic]
-	req := kmsg.NewPtrFetchRequest()
-	req.MaxWaitMillis, req.MinBytes, req.MaxBytes = 500, 1, fetchBytes
-	topic := kmsg.NewFetchRequestTopic()
-	topic.Topic, topic.TopicID = at.topic, t.ID
-	partition := kmsg.NewFetchRequestTopicPartition()
-	partition.Partition, partition.FetchOffset, partition.PartitionMaxBytes = at.partition, want.Offset, 1 // a whole batch comes all the same
-	topic.Partitions = append(topic.Partitions, partition)
-	req.Topics = append(req.Topics, topic)
-	resp, err := req.RequestWith(ctx, in.client.Broker(int(t.Partitions[at.partition].Leader)))
+	raw, err := kafka.FetchBatches(ctx, in.client.Broker(int(t.Partitions[at.partition].Leader)), at.topic, uuid.UUID(t.ID), at.partition, want.Offset, 1) // that batch alone
 	if err != nil {
 		return nil, err
 	}
-	if len(resp.Topics) == 0 || len(resp.Topics[0].Partitions) == 0 {
-		return nil, fmt.Errorf("the broker's answer does not mention %s", at)
-	}
-	answer := resp.Topics[0].Partitions[0]
-	if err := kerr.ErrorForCode(answer.ErrorCode); err != nil {
-		return nil, err
-	}
 	var b kmsg.RecordBatch
-	if err := b.ReadFrom(answer.RecordBatches); err != nil {
+	if err := b.ReadFrom(raw); err != nil {
 		return nil, fmt.Errorf("read the batch at offset %d: %w", want.Offset, err)
 	}
 	if b.FirstOffset != want.Offset || b.FirstOffset+int64(b.LastOffsetDelta)+1 != want.NextOffset {
 		return nil, fmt.Errorf("the batch at offset %d of %s is not the one that was too large", want.Offset, at)
 	}
 	r := &kgo.Record{Topic: at.topic, Partition: at.partition, Offset: want.NextOffset - 1, Timestamp: time.UnixMilli(b.MaxTimestamp)}
-	r.Value = answer.RecordBatches[:min(len(answer.RecordBatches), batchHeader+int(b.Length))]
+	r.Value = raw[:min(len(raw), batchHeader+int(b.Length))]
 	r.Context = context.WithValue(context.Background(), packedKey{}, &packed{first: want.Offset, last: want.NextOffset - 1})
 	return r, nil
 }

@@ -10,8 +10,10 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/auditrail/auditrail/pkg/audit"
 	"github.com/auditrail/auditrail/services/internal/ops"
 	"github.com/auditrail/auditrail/services/internal/testenv"
+	"github.com/auditrail/auditrail/services/internal/topic"
 )
 
 // gauge reads a metric of the ingest started last: the sum over its labels.
@@ -45,7 +47,11 @@ func TestMemoryIsBoundedWhileTheEngineIsAway(t *testing.T) {
 	p.start()
 	p.produce(pm, 0, event(0))
 	p.produce(pm, 1, event(1))
-	p.stored(2)
+	// A partition without a commit would ask the engine where to begin.
+	for partition := range int32(2) {
+		p.produce(topic.Audit, partition, event(-1-int(partition), func(e *audit.Event) { e.ModuleCode = topic.AuditModule }))
+	}
+	p.stored(4)
 	p.committed()
 	engine.Kill()
 
@@ -105,7 +111,7 @@ func TestMemoryIsBoundedWhileTheEngineIsAway(t *testing.T) {
 		return strings.Contains(said, "recovery "+pm+"/0 has been failing"), said
 	})
 	engine.Start()
-	p.stored(events)
+	p.stored(events + 2)
 	p.committed()
 	stop()
 	<-watched

@@ -168,7 +168,7 @@ func (p *probe) search(ctx context.Context, rows *columns) error {
 // engine must take.
 func (p *probe) confirm(ctx context.Context, row *columns, why error) error {
 	harmless := newColumns()
-	harmless.add(&audit.Event{CustomerUUID: "probe", CreatedDate: int64(row.created.Data[0])}, uuid.New(), position{})
+	harmless.add(&audit.Event{CustomerUUID: "probe", CreatedDate: int64(row.created.Data[0])}, uuid.New(), topic.Position{}, 0)
 	harmless.retention[0] = row.retention[0]
 	for _, try := range []struct {
 		rows *columns

@@ -17,6 +17,7 @@ import (
 	"github.com/auditrail/auditrail/services/internal/ops"
 	"github.com/auditrail/auditrail/services/internal/settings"
 	"github.com/auditrail/auditrail/services/internal/testenv"
+	"github.com/auditrail/auditrail/services/internal/topic"
 )
 
 // choices opens the settings of the pipeline's broker.
@@ -371,7 +372,7 @@ func TestAMutationThatKeepsFailingIsSaid(t *testing.T) {
 func TestRetainGivesEachRowTheDaysOfItsCustomer(t *testing.T) {
 	c := newColumns()
 	for _, customer := range []string{"a", "b", "a", "c"} {
-		c.add(&audit.Event{CustomerUUID: customer, CreatedDate: 1}, uuid.UUID{}, position{})
+		c.add(&audit.Event{CustomerUUID: customer, CreatedDate: 1}, uuid.UUID{}, topic.Position{}, 0)
 	}
 	c.retain(func(customer string) uint16 { return map[string]uint16{"a": 30, "b": 90, "c": 400}[customer] })
 	if diff := cmp.Diff([]uint16(c.retention), []uint16{30, 90, 30, 400}); diff != "" {

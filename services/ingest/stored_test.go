@@ -96,8 +96,8 @@ func TestNothingToStoreIsCompleteNow(t *testing.T) {
 	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM", "VM")
 	tr := p.tracker()
 	p.completeFrom(tr, time.Now()) // empty topics, and a group that never was
-	if got := p.positions(tr); len(got) != 4 || got[pm+"/0"] != 0 {
-		t.Errorf("got %v, want 0 for four partitions", got)
+	if got := p.positions(tr); len(got) != 6 || got[pm+"/0"] != 0 {
+		t.Errorf("got %v, want 0 for six partitions", got)
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"io"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
+
 	"github.com/auditrail/auditrail/pkg/emit"
 )
 
@@ -42,8 +44,8 @@ func (r *reporter) run(ctx context.Context) {
 
 func (r *reporter) line() {
 	now, s := time.Now(), r.stats()
-	_, _ = fmt.Fprintf(r.out, "%d events, %.0f events/s, %d buffered\n",
-		s.Emitted, perSecond(s.Emitted-r.sent, now.Sub(r.last)), s.BufferedEvents)
+	_, _ = fmt.Fprintf(r.out, "%d %s, %.0f events/s, %d buffered\n",
+		s.Emitted, english.PluralWord(int(s.Emitted), "event", ""), perSecond(s.Emitted-r.sent, now.Sub(r.last)), s.BufferedEvents)
 	r.last, r.sent = now, s.Emitted
 }
 

@@ -30,12 +30,6 @@ const (
 	auditBuffer = 8 << 20
 )
 
-// The product's own audit events carry these.
-const (
-	auditModuleName      = "Audit Log"
-	auditApplicationName = "audit-log"
-)
-
 func openEmitter(cfg kafka.Config, log *zap.Logger) (*emit.Emitter, error) {
 	return emit.New(emit.Config{
 		Brokers: cfg.Addr, ClientID: "auditrail-query", MaxBufferedBytes: auditBuffer, Logger: log,
@@ -52,7 +46,7 @@ func openEmitter(cfg kafka.Config, log *zap.Logger) (*emit.Emitter, error) {
 // problem 503, or errClientGone: what must be recorded is then not done. After
 // an error the event may still arrive.
 func (s *Service) audit(r *http.Request, id identity.Identity, e audit.Event) error {
-	e.ModuleCode, e.ModuleName, e.ApplicationName = topic.AuditModule, auditModuleName, auditApplicationName
+	e.ModuleCode, e.ModuleName, e.ApplicationName = topic.AuditModule, topic.AuditModuleName, topic.AuditApplication
 	e.CustomerUUID, e.UserUUID, e.UserName, e.UserRole = id.CustomerUUID, id.UserUUID, id.Name, string(id.Role)
 	if len(id.BusinessUnits) == 1 {
 		e.BusinessUnit = id.BusinessUnits[0]

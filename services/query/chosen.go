@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/auditrail/auditrail/services/internal/identity"
 	"github.com/auditrail/auditrail/services/internal/kafka"
 	"github.com/auditrail/auditrail/services/internal/problem"
 	"github.com/auditrail/auditrail/services/internal/settings"
@@ -116,4 +117,21 @@ func (c *chosen) of(_ context.Context, customerUUID string) (settings.Settings, 
 		}
 	}
 	return table.Peek(customerUUID), nil
+}
+
+// timeframe is how many days back a search without dates looks, for the caller.
+// The error is that of of.
+func (c *chosen) timeframe(ctx context.Context, id identity.Identity) (days int, err error) {
+	chose, err := c.of(ctx, id.CustomerUUID)
+	return timeframe(id, chose), err
+}
+
+// liteTimeframe is what Express Lite has, whatever was chosen before.
+const liteTimeframe = 30
+
+func timeframe(id identity.Identity, chose settings.Settings) (days int) {
+	if id.Tier == identity.TierExpressLite {
+		return liteTimeframe
+	}
+	return chose.Timeframe()
 }

@@ -7,9 +7,9 @@ import (
 	"net/http"
 	"strings"
 	"time"
-	_ "time/tzdata" // the production image has no zones of its own
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/go-json-experiment/json/jsontext"
 	"go.uber.org/zap"
 
 	"github.com/auditrail/auditrail/pkg/audit"
@@ -55,19 +55,9 @@ func (req *exportRequest) read(f *form) {
 		f.violate(problem.Violation{Field: "format", Value: problem.Shorten(text), Limit: "csv or jsonl", Message: "must be csv or jsonl"})
 	}
 	req.columns = f.columns(f.view())
-	req.zone = time.UTC
-	text, ok := f.text("timezone")
-	if !ok {
-		return
-	}
-	zone, err := time.LoadLocation(text)
-	switch {
-	case err != nil || text == "Local":
-		f.violate(problem.Violation{Field: "timezone", Value: problem.Shorten(text), Message: "must be a name of the IANA time zone database, such as Europe/Berlin"})
-	case req.format != "csv":
+	req.zone = f.zone("timezone")
+	if _, given := f.text("timezone"); given && req.format != "csv" {
 		f.violate(problem.Violation{Field: "timezone", Message: "goes with format csv only: dates in jsonl are milliseconds since 1970"})
-	default:
-		req.zone = zone
 	}
 }
 
@@ -88,29 +78,20 @@ func (f *form) columns(v view) []column {
 			names = append(names, row.Name)
 		}
 	}
-	elements, ok := f.list("columns", len(field.Fields))
-	if ok {
-		if len(elements) == 0 {
-			f.violate(problem.Violation{Field: "columns", Message: "must not be an empty list; leave it out to get all columns"})
-		}
-		names = nil
-	}
-	for i, raw := range elements {
-		at := fmt.Sprintf("columns[%d]", i)
-		if raw.Kind() != '"' {
-			f.violate(problem.Violation{Field: at, Value: problem.Shorten(string(raw)), Message: "must be the name of a field"})
-			continue
-		}
-		names = append(names, unquote(raw))
+	elements, given := f.list("columns", len(field.Fields))
+	switch {
+	case given && len(elements) == 0:
+		f.violate(problem.Violation{Field: "columns", Message: "must not be an empty list; leave it out to get all columns"})
+	case given:
+		names = f.names("columns", elements)
 	}
 	var columns []column
 	seen := map[string]bool{}
 	for i, name := range names {
-		row := field.Find(field.Fields, name)
 		at := fmt.Sprintf("columns[%d]", i)
+		row := f.named(at, name, func(*field.Field) bool { return true })
 		switch {
 		case row == nil:
-			f.violate(problem.Violation{Field: at, Value: problem.Shorten(name), Message: "is not known; known are " + fieldNames()})
 		case seen[row.Name]:
 			f.violate(problem.Violation{Field: at, Value: row.Name, Message: "is given more than once"})
 		default:
@@ -121,12 +102,17 @@ func (f *form) columns(v view) []column {
 	return columns
 }
 
-func fieldNames() string {
-	names := make([]string, len(field.Fields))
-	for i, f := range field.Fields {
-		names[i] = f.Name
+// names are the elements of a list that must be texts; nil when one is not.
+func (f *form) names(list string, elements []jsontext.Value) []string {
+	names := make([]string, len(elements))
+	for i, raw := range elements {
+		if raw.Kind() != '"' {
+			f.violate(problem.Violation{Field: fmt.Sprintf("%s[%d]", list, i), Value: problem.Shorten(string(raw)), Message: "must be a string"})
+			return nil
+		}
+		names[i] = unquote(raw)
 	}
-	return strings.Join(names, ", ")
+	return names
 }
 
 // export answers POST /audit-log/admin/search/export: all events that match and
@@ -246,9 +232,13 @@ func (s *Service) limitHeader() http.Header {
 	}
 }
 
-// exportHeader says what bounds an export and which dates it covers.
+// exportHeader says what bounds an export and which dates it covers. Call it
+// before the statement: see completeUpTo.
 func (s *Service) exportHeader(req exportRequest) http.Header {
 	h := s.limitHeader()
+	if upTo := s.horizon.completeUpTo(); upTo != "null" {
+		h.Set("X-Export-Complete-Up-To", upTo)
+	}
 	date := func(name string, ms *int64) {
 		if ms != nil {
 			h.Set(name, fmt.Sprint(*ms))
@@ -264,16 +254,12 @@ func (s *Service) exportHeader(req exportRequest) http.Header {
 
 // event is the audit event of the export, but for its status.
 func (req exportRequest) event() audit.Event {
-	what := "all events"
-	if req.filter.Where != nil {
-		what = req.filter.Where.String()
-	}
 	names := make([]string, len(req.columns))
 	for i, c := range req.columns {
 		names[i] = c.Name
 	}
 	return audit.Event{
 		Action: "Export", TargetType: "Audit Log", TargetName: req.format,
-		AuditComment: fmt.Sprintf("%s; %s; columns %s", atMost(what, audit.MaxStringBytes/2), req.appendApplied(nil), strings.Join(names, " ")),
+		AuditComment: atMost(req.describe("export"), audit.MaxStringBytes/2) + "; columns " + strings.Join(names, " "),
 	}
 }

@@ -25,7 +25,12 @@ type endpoint struct {
 func (s *Service) endpoints() []endpoint {
 	return []endpoint{
 		{"search", http.MethodPost, "/audit-log/admin/search", s.search},
+		{"facets", http.MethodPost, "/audit-log/admin/search/facets", s.facets},
+		{"histogram", http.MethodPost, "/audit-log/admin/search/histogram", s.histogram},
 		{"export", http.MethodPost, "/audit-log/admin/search/export", s.export},
+		{"validate", http.MethodPost, "/audit-log/admin/search/validate", s.validate},
+		{"fields", http.MethodGet, "/audit-log/admin/search/fields", s.fields},
+		{"event", http.MethodGet, "/audit-log/admin/events/{id}", s.event},
 	}
 }
 

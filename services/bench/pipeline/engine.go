@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"go.uber.org/zap"
 
 	"github.com/auditrail/auditrail/services/engine"
@@ -15,13 +16,16 @@ import (
 	"github.com/auditrail/auditrail/services/internal/store"
 )
 
+// anyPort is an address with a free port.
+const anyPort = "127.0.0.1:0"
+
 // startEngine runs an engine with its data in dir.
-func startEngine(ctx context.Context, dir string) (*child, error) {
+func startEngine(ctx context.Context, addr, dir string) (*child, error) {
 	cfg, err := defaults[engine.Config]()
 	if err != nil {
 		return nil, err
 	}
-	cfg.Addr, cfg.HTTPAddr, cfg.DataDir = "127.0.0.1:0", "", dir
+	cfg.Addr, cfg.HTTPAddr, cfg.DataDir = addr, "", dir
 	cfg.Cache, cfg.Library = os.Getenv("AUDITRAIL_ENGINE_CACHE"), os.Getenv("AUDITRAIL_CHDB_LIBRARY")
 	if cfg.Library, err = engine.Fetch(ctx, cfg); err != nil {
 		return nil, err
@@ -46,7 +50,7 @@ const countEvery = 100 * time.Millisecond
 
 // intoEngine runs ingest into the engine, and shows whose CPU time it takes.
 func (c ingestCmd) intoEngine(ctx context.Context, l layout, dir string, broker *child, out, status io.Writer) error {
-	engine, err := startEngine(ctx, dir)
+	engine, err := startEngine(ctx, anyPort, dir)
 	if err != nil {
 		return err
 	}
@@ -102,20 +106,8 @@ func (c ingestCmd) stored(ctx context.Context, engine, broker *child, round int)
 		return used, err
 	}
 	defer p.kill()
-	for rows := uint64(0); rows < uint64(c.Events); {
-		select {
-		case r, ok := <-p.replies:
-			return used, early(r, ok)
-		case <-ctx.Done():
-			return used, ctx.Err()
-		case <-time.After(countEvery):
-		}
-		if err := conn.QueryRow(ctx, "SELECT count() FROM audit_events").Scan(&rows); err != nil {
-			return used, err
-		}
-		if rows > uint64(c.Events) {
-			return used, fmt.Errorf("%d rows of %d events", rows, c.Events)
-		}
+	if _, err := rowsOf(ctx, conn, p, uint64(c.Events)); err != nil {
+		return used, err
 	}
 	wall := time.Since(began)
 	after, err := usages(engine, broker)
@@ -128,6 +120,27 @@ func (c ingestCmd) stored(ctx context.Context, engine, broker *child, round int)
 	}
 	used = [...]run{{u, wall}, {after[0].since(before[0]), wall}, {after[1].since(before[1]), wall}}
 	return used, conn.Exec(ctx, "DROP DATABASE "+at.Database)
+}
+
+// rowsOf waits until the table holds n rows, and returns how many it holds. More
+// are an error, as is the end of ingest.
+func rowsOf(ctx context.Context, conn driver.Conn, ingest *child, n uint64) (rows uint64, err error) {
+	for rows < n {
+		select {
+		case r, ok := <-ingest.replies:
+			return rows, early(r, ok)
+		case <-ctx.Done():
+			return rows, ctx.Err()
+		case <-time.After(countEvery):
+		}
+		if err := conn.QueryRow(ctx, "SELECT count() FROM audit_events").Scan(&rows); err != nil {
+			return rows, err
+		}
+	}
+	if rows > n {
+		return rows, fmt.Errorf("%d rows of %d events", rows, n)
+	}
+	return rows, nil
 }
 
 func usages(children ...*child) ([]usage, error) {

@@ -117,7 +117,7 @@ func (s scene) play(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	defer c.broker.kill()
-	if c.engine, err = startEngine(ctx, filepath.Join(dir, "engine")); err != nil {
+	if c.engine, err = startEngine(ctx, anyPort, filepath.Join(dir, "engine")); err != nil {
 		return err
 	}
 	defer c.engine.kill()

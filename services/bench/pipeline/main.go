@@ -4,6 +4,7 @@
 //	go run ./services/bench/pipeline ingest           speed against the limit
 //	go run ./services/bench/pipeline ingest --engine  the same into the real engine
 //	go run ./services/bench/pipeline freshness        emitted to searchable
+//	go run ./services/bench/pipeline backpressure     memory while the engine is away
 //
 // Broker, engine, ingest, the limit and the load generator are processes of
 // their own, copies of this one, so that each one's CPU time and memory can be
@@ -21,8 +22,9 @@ import (
 )
 
 type cli struct {
-	Ingest    ingestCmd    `cmd:"" help:"CPU an event, rate and memory of ingest, against the limit: a consumer that promises nothing. Rows go to a server that throws them away."`
-	Freshness freshnessCmd `cmd:"" help:"Time from an event's emission until a search finds it, with the real engine."`
+	Ingest       ingestCmd       `cmd:"" help:"CPU an event, rate and memory of ingest, against the limit: a consumer that promises nothing. Rows go to a server that throws them away."`
+	Freshness    freshnessCmd    `cmd:"" help:"Time from an event's emission until a search finds it, with the real engine."`
+	Backpressure backpressureCmd `cmd:"" help:"Memory of ingest while ClickHouse is away and events keep coming: it stays flat. Then the engine comes back, and every event must be stored once."`
 }
 
 func main() {

@@ -52,6 +52,24 @@ func TestFreshness(t *testing.T) {
 	}
 }
 
+// TestBackpressure fails when an event of before or of while the engine was away
+// is missing or comes twice.
+func TestBackpressure(t *testing.T) {
+	t.Parallel()
+	cmd, err := defaults[backpressureCmd]()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.For, cmd.Rate, cmd.Every = time.Second, events, 100*time.Millisecond
+	var out bytes.Buffer
+	if err := cmd.run(t.Context(), &out); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), "all 13000 events are stored once") {
+		t.Error(out.String())
+	}
+}
+
 func TestIngestIntoTheEngine(t *testing.T) {
 	t.Parallel()
 	var out, status bytes.Buffer

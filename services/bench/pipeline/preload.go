@@ -53,7 +53,7 @@ const keepAll = 100 * 365 * 24 * time.Hour
 
 // startBroker runs a broker with the layout's topics in it.
 func startBroker(ctx context.Context, dir string, l layout) (*child, error) {
-	c, err := startChild(childSpec{Broker: &broker.Config{Addr: "127.0.0.1:0", DataDir: dir, RetentionBytes: 1 << 40, Retention: keepAll}})
+	c, err := startChild(childSpec{Broker: &broker.Config{Addr: anyPort, DataDir: dir, RetentionBytes: 1 << 40, Retention: keepAll}})
 	if err != nil {
 		return nil, err
 	}

@@ -67,7 +67,7 @@ func (b *embeddedBroker) resume() { b.cmd.Resume() }
 
 func (b *embeddedBroker) start() error {
 	for end := time.Now().Add(startLimit); ; {
-		addr, err := freeAddr()
+		addr, err := testenv.FreeAddr()
 		if err != nil {
 			return err
 		}
@@ -100,15 +100,6 @@ func accepts(addr string, ended <-chan struct{}, end time.Time) bool {
 		}
 	}
 	return false
-}
-
-func freeAddr() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer ln.Close()
-	return ln.Addr().String(), nil
 }
 
 // apacheBroker is Apache Kafka behind a proxy.
@@ -188,7 +179,7 @@ func (r *replica) run(ctx context.Context) {
 }
 
 func (r *replica) begin() error {
-	addr, err := freeAddr()
+	addr, err := testenv.FreeAddr()
 	if err != nil {
 		return err
 	}

@@ -41,9 +41,10 @@ type Nested struct {
 }
 
 // Test compares one field. Field is a row of field.Fields or, inside a Nested,
-// of field.ChangeFields; nil stands for the texts (field.Texts), of which one
-// must satisfy Cond, which is Words or Phrase then. Which Cond goes with which
-// type: field.Type.
+// of field.ChangeFields; nil stands for the texts (field.Texts), and Cond is
+// Words or Phrase then: each word is found in one of the texts, not all of them
+// in the same (jack report: who did it and what), a phrase within one. Which
+// Cond goes with which type: field.Type.
 type Test struct {
 	Field *field.Field
 	Cond  Cond
@@ -94,7 +95,10 @@ type Member struct {
 }
 
 // Range holds where the value lies between two ends; one of them may be nil.
-// field: 5 is Range{5, 5}. For Number, Instant and Address.
+// field: 5 is Range{5, 5}. For Number, Instant and Address, and for UUID with two
+// ends that are the same. An event without an address is in no range, network or
+// list of them, and a range with an end of IPv4 holds IPv4 addresses alone, one
+// of IPv6 the others; the number 0 is a number like any.
 type Range struct{ Low, High *Bound }
 
 // Bound is one end of a Range.

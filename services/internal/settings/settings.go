@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/auditrail/auditrail/pkg/audit"
 )
 
 // Bounds of RetentionDays.
@@ -136,9 +138,10 @@ func (s *Settings) SetAutoUpdates(on bool) {
 }
 
 // SwitchDelay is how long after its record a switch of the auto update activity
-// log counts. Whoever judges an event must have read every switch that counts
-// by then; see Table.Fresh.
-const SwitchDelay = 10 * time.Second
+// log counts. It is longer than a write may take from the reading of what it is
+// based on, so that a switch which another write lost never counted; and whoever
+// judges an event has time to read the switches that count for it.
+const SwitchDelay = 20 * time.Second
 
 // StoresAutoUpdate says whether an event of origin auto-update that Kafka
 // appended at a time is stored. Every replica and every replay decides alike.
@@ -170,8 +173,37 @@ func (s Settings) of(at time.Time) Settings {
 	return s
 }
 
-// equal says that a and b choose the same.
-func equal(a, b Settings) bool {
-	return a.DefaultTimeframeDays == b.DefaultTimeframeDays && a.RestrictUserInformation == b.RestrictUserInformation &&
-		a.AuditSearches == b.AuditSearches && a.RetentionDays == b.RetentionDays && slices.Equal(a.AutoUpdateSwitches, b.AutoUpdateSwitches)
+// MayDelete says that a change of RetentionDays may delete events. How many days
+// ingest's default is, only ingest knows: from it and to it, any change may.
+func MayDelete(before, after uint16) bool {
+	switch {
+	case before == after, after == MaxRetentionDays:
+		return false
+	default:
+		return before == 0 || after < before
+	}
+}
+
+// Changes lists what differs, in the names and values of the API: nil is not
+// set.
+func Changes(before, after Settings) (changes []audit.Change) {
+	add := func(field string, before, after any) {
+		if before != after {
+			changes = append(changes, audit.Change{Field: field, Before: before, After: after})
+		}
+	}
+	add("defaultTimeframeDays", days(before.DefaultTimeframeDays), days(after.DefaultTimeframeDays))
+	add("autoUpdateActivityLog", before.AutoUpdates(), after.AutoUpdates())
+	add("restrictUserInformation", before.RestrictUserInformation, after.RestrictUserInformation)
+	add("auditSearches", before.AuditSearches, after.AuditSearches)
+	add("retentionDays", days(before.RetentionDays), days(after.RetentionDays))
+	return changes
+}
+
+// days are nil when not set.
+func days(n uint16) any {
+	if n == 0 {
+		return nil
+	}
+	return n
 }

@@ -3,6 +3,7 @@ package settings
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -15,13 +16,14 @@ import (
 
 // Table holds the settings of all subscriptions. Safe for concurrent use.
 type Table struct {
-	table *ktable.Table[Settings] // not embedded: every write is validated
+	table  *ktable.Table[Settings] // not embedded: every write is validated
+	change *sync.Mutex             // held from the reading to the writing of a change
 }
 
 // Open reads all settings and follows their changes. The caller closes it.
 func Open(ctx context.Context, cfg kafka.Config, log *zap.Logger) (Table, error) {
 	t, err := ktable.Open[Settings](ctx, cfg, topic.Settings, log)
-	return Table{t}, err
+	return Table{t, &sync.Mutex{}}, err
 }
 
 // Close ends the following.
@@ -60,14 +62,15 @@ func (t Table) List() map[string]Settings {
 }
 
 // Change reads a subscription's settings as of now, lets edit change them, and
-// writes them when they are valid and others than before. Of two changes at a
-// time the later write wins whole: what the other chose is lost before it
-// counted. The errors are edit's, Validate's and those of Get and of Put of
+// writes them when they are valid and others than before. Of two changes that
+// two processes write at the same moment the later wins whole. The errors are edit's, Validate's and those of Get and of Put of
 // ktable.Table.
 func (t Table) Change(ctx context.Context, customerUUID string, edit func(*Settings) error) (Settings, error) {
 	if n := len(customerUUID); n == 0 || n > audit.MaxIDBytes {
 		return Settings{}, fmt.Errorf("a customerUuid has 1 to %d bytes, not %d", audit.MaxIDBytes, n)
 	}
+	t.change.Lock()
+	defer t.change.Unlock()
 	before, err := t.Get(ctx, customerUUID)
 	if err != nil {
 		return before, err
@@ -76,7 +79,7 @@ func (t Table) Change(ctx context.Context, customerUUID string, edit func(*Setti
 	if err := edit(&s); err != nil {
 		return s, err
 	}
-	if err := s.Validate(); err != nil || equal(before, s) {
+	if err := s.Validate(); err != nil || len(Changes(before, s)) == 0 {
 		return s, err
 	}
 	if s.RetentionDays != before.RetentionDays {

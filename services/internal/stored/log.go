@@ -10,6 +10,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/auditrail/auditrail/services/internal/kafka"
 )
 
 // What ListOffsets may be asked for instead of a time.
@@ -70,7 +72,7 @@ const fetchBytes = 2 << 20
 // before end. found is false when there is none.
 func (t *Tracker) appendTime(ctx context.Context, p Partition, leader int32, offset, end int64) (at time.Time, found bool, err error) {
 	for offset < end {
-		raw, err := t.fetch(ctx, p, leader, offset)
+		raw, err := kafka.FetchBatches(ctx, t.client.Broker(int(leader)), p.Topic, p.TopicID, p.Partition, offset, fetchBytes)
 		if errors.Is(err, kerr.OffsetOutOfRange) {
 			return time.Time{}, false, fmt.Errorf("records were dropped by Kafka before they were stored: %w", err)
 		}
@@ -93,32 +95,6 @@ func (t *Tracker) appendTime(ctx context.Context, p Partition, leader int32, off
 		}
 	}
 	return time.Time{}, false, nil
-}
-
-// fetch returns the batches at an offset as they are on the broker's disk.
-func (t *Tracker) fetch(ctx context.Context, p Partition, leader int32, offset int64) ([]byte, error) {
-	rp := kmsg.NewFetchRequestTopicPartition()
-	rp.Partition, rp.FetchOffset, rp.PartitionMaxBytes = p.Partition, offset, fetchBytes
-	rt := kmsg.NewFetchRequestTopic()
-	rt.Topic, rt.TopicID = p.Topic, p.TopicID // by name or by id: the client picks the version
-	rt.Partitions = append(rt.Partitions, rp)
-	req := kmsg.NewPtrFetchRequest()
-	req.MaxWaitMillis, req.MinBytes, req.MaxBytes = 0, 1, fetchBytes
-	req.Topics = append(req.Topics, rt)
-	kresp, err := t.client.Broker(int(leader)).RetriableRequest(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	resp := kresp.(*kmsg.FetchResponse)
-	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
-		return nil, err
-	}
-	for _, rt := range resp.Topics {
-		for _, rp := range rt.Partitions {
-			return rp.RecordBatches, kerr.ErrorForCode(rp.ErrorCode)
-		}
-	}
-	return nil, errors.New("the broker's answer is empty")
 }
 
 // batchHeader is how long the header of a record batch (format 2) is.

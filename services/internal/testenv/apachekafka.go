@@ -5,8 +5,6 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -73,7 +71,12 @@ func KafkaCluster(t testing.TB, n int, advertised ...string) *Cluster {
 	t.Cleanup(func() { places.Release(int64(n)) })
 	c := &Cluster{t: t, dir: t.TempDir()}
 	for range n {
-		c.clients, c.controllers = append(c.clients, freePort(t)), append(c.controllers, freePort(t))
+		client, err := FreeAddr()
+		controller, err2 := FreeAddr()
+		if err := errors.Join(err, err2); err != nil {
+			t.Fatal(err)
+		}
+		c.clients, c.controllers = append(c.clients, client), append(c.controllers, controller)
 	}
 	if c.advertised = advertised; advertised == nil {
 		c.advertised = c.clients
@@ -122,23 +125,6 @@ func (c *Cluster) Start(i int) error {
 		return err
 	}
 	return c.await(c.clients[i : i+1])
-}
-
-func freePort(t testing.TB) string {
-	t.Helper()
-	for range 100 {
-		// Below the ports that the system gives away: a broker binds its port
-		// seconds later, and others ask the system for ports meanwhile.
-		addr := fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000)) //nolint:gosec // any port will do
-		ln, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", addr)
-		if err != nil {
-			continue
-		}
-		_ = ln.Close() // only to see that it is free
-		return addr
-	}
-	t.Fatal("no free port")
-	return ""
 }
 
 // file is the path of what belongs to broker i.

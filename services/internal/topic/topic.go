@@ -28,9 +28,13 @@ const DeadLetter = "audit.dead-letter.v1"
 // Settings is the table of the subscriptions' settings, keyed by customerUuid.
 const Settings = "audit.settings.v1"
 
-// AuditModule is the code of the product itself, whose own audit events travel
-// on Audit: searches, exports, changes of settings.
-const AuditModule = "AUDIT"
+// AuditModule is the code of the product itself, with its names. Its own audit
+// events travel on Audit: searches, exports, changes of settings.
+const (
+	AuditModule      = "AUDIT"
+	AuditModuleName  = "Audit Log"
+	AuditApplication = "audit-log"
+)
 
 // Audit is the event topic of AuditModule. It is always there, whatever modules
 // are registered.

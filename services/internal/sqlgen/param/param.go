@@ -5,8 +5,11 @@ package param
 
 import (
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
+
+	"github.com/google/uuid"
 )
 
 // Set holds parameter values by name, in the text form that ClickHouse reads
@@ -21,23 +24,47 @@ func (s Set) Text(name, value string) string {
 
 // Texts adds an Array(String) and returns its placeholder.
 func (s Set) Texts(name string, values []string) string {
-	var b strings.Builder
-	b.WriteByte('[')
-	for i, v := range values {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteByte('\'')
-		b.WriteString(quotedEscaper.Replace(v))
-		b.WriteByte('\'')
-	}
-	b.WriteByte(']')
-	return s.add(name, "Array(String)", b.String())
+	return s.add(name, "Array(String)", list(values, func(v string) string { return "'" + quotedEscaper.Replace(v) + "'" }))
 }
 
 // Int adds an Int64 and returns its placeholder.
 func (s Set) Int(name string, value int64) string {
 	return s.add(name, "Int64", strconv.FormatInt(value, 10))
+}
+
+// Uint adds a UInt64 and returns its placeholder.
+func (s Set) Uint(name string, value uint64) string {
+	return s.add(name, "UInt64", strconv.FormatUint(value, 10))
+}
+
+// Uints adds an Array(UInt64) and returns its placeholder.
+func (s Set) Uints(name string, values []uint64) string {
+	return s.add(name, "Array(UInt64)", list(values, func(v uint64) string { return strconv.FormatUint(v, 10) }))
+}
+
+// Ints adds an Array(Int64) and returns its placeholder.
+func (s Set) Ints(name string, values []int64) string {
+	return s.add(name, "Array(Int64)", list(values, func(v int64) string { return strconv.FormatInt(v, 10) }))
+}
+
+// UUIDs adds an Array(UUID) and returns its placeholder.
+func (s Set) UUIDs(name string, values []uuid.UUID) string {
+	return s.add(name, "Array(UUID)", list(values, func(v uuid.UUID) string { return "'" + v.String() + "'" }))
+}
+
+// Addresses adds an Array(IPv6) and returns its placeholder. IPv4 addresses
+// are mapped into IPv6.
+func (s Set) Addresses(name string, values []netip.Addr) string {
+	return s.add(name, "Array(IPv6)", list(values, func(v netip.Addr) string { return "'" + netip.AddrFrom16(v.As16()).String() + "'" }))
+}
+
+// list writes the elements of an array.
+func list[T any](values []T, text func(T) string) string {
+	parts := make([]string, len(values))
+	for i, v := range values {
+		parts[i] = text(v)
+	}
+	return "[" + strings.Join(parts, ",") + "]"
 }
 
 // add panics when a name is given two values: two parts of a statement would

@@ -41,8 +41,8 @@ CREATE TABLE IF NOT EXISTS audit_events
     INDEX by_ingested_at ingested_at TYPE minmax GRANULARITY 1,
     INDEX by_id id TYPE bloom_filter(0.01) GRANULARITY 1,
     INDEX by_user user_uuid TYPE bloom_filter(0.01) GRANULARITY 1,
-    INDEX by_comment audit_comment TYPE text(tokenizer = 'splitByNonAlpha', preprocessor = lower(audit_comment)) GRANULARITY 1,
-    INDEX by_target target_name TYPE text(tokenizer = 'splitByNonAlpha', preprocessor = lower(target_name)) GRANULARITY 1
+    INDEX by_comment replaceAll(lowerUTF8(toValidUTF8(audit_comment)), 'ς', 'σ') TYPE text(tokenizer = 'splitByNonAlpha') GRANULARITY 1,
+    INDEX by_target replaceAll(lowerUTF8(toValidUTF8(target_name)), 'ς', 'σ') TYPE text(tokenizer = 'splitByNonAlpha') GRANULARITY 1
 )
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(created_date)

@@ -1,0 +1,93 @@
+package qql
+
+import (
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/auditrail/auditrail/pkg/audit"
+)
+
+// blocks returns the lines of the fenced blocks of a kind in
+// docs/query-language.md.
+func blocks(t *testing.T, kind string) []string {
+	t.Helper()
+	page, err := os.ReadFile("../../../docs/query-language.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for i, part := range strings.Split(string(page), "\n```"+kind+"\n") {
+		if i > 0 {
+			block, _, _ := strings.Cut(part, "\n```")
+			lines = append(lines, strings.Split(block, "\n")...)
+		}
+	}
+	return lines
+}
+
+// TestExamplesOfTheDocs runs each query of the page against its events.
+func TestExamplesOfTheDocs(t *testing.T) {
+	now := time.Date(2026, 2, 1, 12, 0, 0, 0, time.UTC)
+	var events []audit.Event
+	for _, line := range blocks(t, "events") {
+		var e audit.Event
+		if err := audit.Decode([]byte(line), &e); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		if err := e.Validate(now, 400*24*time.Hour); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		events = append(events, e)
+	}
+	examples := blocks(t, "qql")
+	if len(events) < 4 || len(examples) < 60 {
+		t.Fatalf("%d events, %d examples", len(events), len(examples))
+	}
+	for _, line := range examples {
+		query, numbers, _ := strings.Cut(line, "  // ")
+		x, err := Parse(query)
+		if err != nil {
+			t.Errorf("%s: %v", query, err)
+			continue
+		}
+		holds := Compile(x, now)
+		var got []string
+		for i := range events {
+			if holds(&events[i]) {
+				got = append(got, strconv.Itoa(i+1))
+			}
+		}
+		if want := strings.Fields(numbers); !slices.Equal(got, want) {
+			t.Errorf("%s finds %v, the page says %v", query, got, want)
+		}
+	}
+}
+
+// TestErrorsOfTheDocs compares the errors that the page shows.
+func TestErrorsOfTheDocs(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/query-language.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(page), "\n## Errors\n")
+	n := 0
+	for line := range strings.Lines(section) {
+		row, ok := strings.CutPrefix(line, "| `")
+		if !ok {
+			continue
+		}
+		query, want, _ := strings.Cut(row, "` | ")
+		got, _, _ := strings.Cut(said(t, query), "\n")
+		if want = strings.TrimSuffix(want, " |\n"); got != want {
+			t.Errorf("%s\nsays           %s\nthe page says  %s", query, got, want)
+		}
+		n++
+	}
+	if n < 5 {
+		t.Errorf("%d errors on the page", n)
+	}
+}
