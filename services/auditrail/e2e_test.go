@@ -252,7 +252,7 @@ func (d *devProcess) search(token, body string) answer {
 func (d *devProcess) total(token string, want int) {
 	d.t.Helper()
 	d.until(fmt.Sprintf("%d events", want), func() (bool, string) {
-		a := d.search(token, `{}`)
+		a := d.search(token, `{"startDate":0}`)
 		return a.status == http.StatusOK && a.TotalCount == want, fmt.Sprintf("%d: %.200s", a.status, a.body)
 	})
 }
@@ -559,15 +559,15 @@ func TestASubscriptionChoosesHowLongItsEventsAreKept(t *testing.T) {
 	t.Parallel()
 	d := newDev(t)
 	d.start("--demo-rate", "0", "--retention-delay", "0s")
-	for i, days := range []int{0, 2, 20, 90} {
+	for i, days := range []int{0, 2, 20, 90, 91} {
 		at := time.Now().AddDate(0, 0, -days).UnixMilli()
 		for _, customer := range []string{demoCustomer, liteCustomer} {
 			d.produce("audit.events.pm.v1", fmt.Sprintf(`{"customerUuid":%q,"userUuid":"u%d","moduleCode":"PM","action":"Add","createdDate":%d}`, customer, i, at))
 		}
 	}
 	chooses, other := d.token("--customer", demoCustomer), d.token("--customer", liteCustomer)
-	d.total(chooses, 4)
-	d.total(other, 4)
+	d.total(chooses, 5)
+	d.total(other, 5)
 
 	settings := func(wantCode int, want string, args ...string) {
 		t.Helper()
@@ -580,20 +580,35 @@ func TestASubscriptionChoosesHowLongItsEventsAreKept(t *testing.T) {
 	settings(0, "{}", "show")
 	settings(1, "between 1 and 3650", "set", "--retention-days", "3651")
 	settings(1, "between 1 and 3650", "set", "--retention-days", "0")
+	settings(1, "30, 90 or 180", "set", "--default-timeframe-days", "31")
+	settings(1, "at least one", "set")
+	settings(1, "at least one", "unset")
 	settings(1, "--delete-older", "set", "--retention-days", "10")
 	settings(0, "{}", "show")
 	settings(0, "ingest's --retention-days -> 10 days", "set", "--retention-days", "10", "--delete-older")
-	settings(0, `{"retentionDays":10}`, "show")
-	d.total(chooses, 2)
-	d.total(other, 4)
+	settings(0, `"retentionDays":10}`, "show")
+	// Two events are left, and the two that the change is: its request and its outcome.
+	d.total(chooses, 4)
+	d.total(other, 5)
 
 	d.produce("audit.events.pm.v1", fmt.Sprintf(`{"customerUuid":%q,"userUuid":"u9","moduleCode":"PM","action":"Add","createdDate":%d}`, demoCustomer, time.Now().UnixMilli()))
-	d.total(chooses, 3)
+	d.total(chooses, 5)
 
 	settings(1, "--delete-older", "unset", "--retention-days")
-	settings(0, "{}", "unset", "--retention-days", "--delete-older")
+	settings(0, "{", "unset", "--retention-days", "--delete-older")
+	settings(0, "as before", "unset", "--retention-days", "--audit-searches")
+	settings(0, `"autoUpdateActivityLog":false`, "set", "--auto-update-activity-log", "off", "--default-timeframe-days", "90", "--restrict-user-information", "on", "--audit-searches", "on")
+	d.total(chooses, 9)
+	if said := d.search(chooses, `{"pageSize":2}`).body; !strings.Contains(said, `"userName":"operator: `) || !strings.Contains(said, "defaultTimeframeDays: default -\\u003e 90") && !strings.Contains(said, "defaultTimeframeDays: default -> 90") {
+		t.Errorf("the newest events are not those of the last change: %s", said)
+	}
 	stdout, stderr, code := auditrail(t, "", "settings", "list", "--kafka-addr", d.kafka)
-	if want := fmt.Sprintf(`{"customerUuid":%q,"settings":{}}`+"\n", demoCustomer); code != 0 || stdout != want {
-		t.Errorf("settings list: got %d, %s%s, want %s", code, stdout, stderr, want)
+	for _, want := range []string{
+		fmt.Sprintf(`{"customerUuid":%q,"settings":{`, demoCustomer), `"auditSearches":true`, `"autoUpdateActivityLog":false`,
+		`"autoUpdateSwitches":[`, `"defaultTimeframeDays":90`, `"restrictUserInformation":true`, `"retentionAt":`,
+	} {
+		if code != 0 || !strings.Contains(stdout, want) || strings.Contains(stdout, "retentionDays") {
+			t.Errorf("settings list: got %d, %s%s, want %s", code, stdout, stderr, want)
+		}
 	}
 }

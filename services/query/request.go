@@ -74,6 +74,7 @@ func brokenBody(r *http.Request, err error) error {
 // rule. Members that are absent, null or empty text count as not given.
 type form struct {
 	members    map[string]jsontext.Value
+	blank      map[string]jsontext.Value // null or empty text
 	violations []problem.Violation
 }
 
@@ -81,7 +82,7 @@ type form struct {
 // is an empty object. Unknown and repeated members are violations; text that
 // is not JSON, or not an object, is an error.
 func readForm(body []byte, allowed []string) (*form, error) {
-	f := &form{members: map[string]jsontext.Value{}}
+	f := &form{members: map[string]jsontext.Value{}, blank: map[string]jsontext.Value{}}
 	if body == nil {
 		return f, nil
 	}
@@ -114,6 +115,8 @@ func readForm(body []byte, allowed []string) (*form, error) {
 			f.violate(problem.Violation{Field: key, Message: "is given more than once"})
 		case value.Kind() != 'n' && string(value) != `""`:
 			f.members[key] = value.Clone()
+		default:
+			f.blank[key] = value.Clone()
 		}
 		seen[key] = true
 	}

@@ -31,6 +31,8 @@ func (s *Service) endpoints() []endpoint {
 		{"validate", http.MethodPost, "/audit-log/admin/search/validate", s.validate},
 		{"fields", http.MethodGet, "/audit-log/admin/search/fields", s.fields},
 		{"event", http.MethodGet, "/audit-log/admin/events/{id}", s.event},
+		{"settings", http.MethodGet, "/audit-log/admin/settings", s.showSettings},
+		{"settings", http.MethodPut, "/audit-log/admin/settings", s.changeSettings},
 	}
 }
 

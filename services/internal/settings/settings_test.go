@@ -113,3 +113,66 @@ func TestAChangeKeepsWhatOnlyNewerVersionsKnow(t *testing.T) {
 		t.Errorf("got %s, %v, want {}", got, err)
 	}
 }
+
+func TestSwitchesCountInTheirOrder(t *testing.T) {
+	at := func(ms int64) time.Time { return time.UnixMilli(ms).Add(SwitchDelay) }
+	s := Settings{AutoUpdateSwitches: []Moment{100, 200, 200, 300}}
+	for ms, want := range map[int64]bool{99: true, 100: false, 199: false, 200: false, 299: false, 300: true, 1e9: true} {
+		if got := s.StoresAutoUpdate(at(ms)); got != want {
+			t.Errorf("%d ms: stored %v, want %v", ms, got, want)
+		}
+	}
+	if !(Settings{}).StoresAutoUpdate(at(0)) || !s.AutoUpdates() {
+		t.Error("it is on at first, and after an even number of switches")
+	}
+}
+
+// TestTheOldestSwitchesAreForgotten: in pairs, so that off stays off, and what
+// was skipped between them would be stored by a replay.
+func TestTheOldestSwitchesAreForgotten(t *testing.T) {
+	var s Settings
+	for i := range MaxSwitches + 3 {
+		s.SetAutoUpdates(i%2 == 1)
+		s = s.of(time.UnixMilli(int64(1000 + i)))
+	}
+	n := len(s.AutoUpdateSwitches)
+	if n > MaxSwitches || n < MaxSwitches-1 || s.AutoUpdates() || s.AutoUpdateSwitches[n-1] != 1000+MaxSwitches+2 {
+		t.Errorf("%d switches, the last at %d, on: %v", n, s.AutoUpdateSwitches[n-1], s.AutoUpdates())
+	}
+	first := time.UnixMilli(int64(s.AutoUpdateSwitches[0])).Add(SwitchDelay)
+	if !s.StoresAutoUpdate(first.Add(-time.Millisecond)) || s.StoresAutoUpdate(first) {
+		t.Error("the first switch that is known is off")
+	}
+	raw, err := json.Marshal(s)
+	if err != nil || len(raw) > 64<<10 {
+		t.Errorf("%d bytes, %v: want a record that fits its topic easily", len(raw), err)
+	}
+}
+
+func TestWhatIsNotSetHasADefault(t *testing.T) {
+	var s Settings
+	if s.Timeframe() != 30 || !s.AutoUpdates() || s.RestrictUserInformation || s.AuditSearches || s.RetentionDays != 0 {
+		t.Errorf("got %+v", s)
+	}
+	for days, good := range map[uint16]bool{0: true, 30: true, 90: true, 180: true, 1: false, 60: false, 65535: false} {
+		s := Settings{DefaultTimeframeDays: days}
+		err := s.Validate()
+		if (err == nil) != good || err != nil && !strings.Contains(err.Error(), "30, 90 or 180") {
+			t.Errorf("%d days: got %v", days, err)
+		}
+		if got := s.Timeframe(); good && days > 0 && got != int(days) || !good && got != 30 {
+			t.Errorf("%d days: searches look back %d", days, got) // somebody wrote it by hand
+		}
+	}
+}
+
+func TestWhatMayDeleteEvents(t *testing.T) {
+	for change, want := range map[[2]uint16]bool{
+		{30, 30}: false, {30, 90}: false, {90, 30}: true, {0, 90}: true, {90, 0}: true, {0, 0}: false,
+		{0, MaxRetentionDays}: false, {90, MaxRetentionDays}: false,
+	} {
+		if got := MayDelete(change[0], change[1]); got != want {
+			t.Errorf("%d -> %d: %v", change[0], change[1], got)
+		}
+	}
+}

@@ -24,8 +24,8 @@ var (
 	// ErrMeanwhile tells that somebody else changed the settings since they were
 	// read. Nothing was written.
 	ErrMeanwhile = errors.New("the settings were changed meanwhile")
-	// ErrUnrecorded tells that what a change came to is not recorded. That it
-	// was requested is.
+	// ErrUnrecorded tells that a change was made and that this is not recorded.
+	// That it was requested is.
 	ErrUnrecorded = errors.New("the outcome is not recorded as an audit event")
 )
 
@@ -37,8 +37,8 @@ var (
 //  2. The settings are written. If we die before or after it, the trail shows a
 //     request without an outcome: the settings, or what the next change found
 //     before it, tell which.
-//  3. What came of it is recorded. When that fails the error wraps
-//     ErrUnrecorded; the settings are as returned.
+//  3. What came of it is recorded. When that fails after a change that was made,
+//     the error wraps ErrUnrecorded.
 //
 // A change that changes nothing is none, and repeating one that is in doubt is
 // safe. The other errors are those of Change, and ErrMeanwhile.
@@ -76,8 +76,13 @@ func (t Table) Update(ctx context.Context, customerUUID string, edit func(*Setti
 	default:
 		e.Status = statusFailure
 	}
-	if unrecorded := record(ctx, e); unrecorded != nil {
-		err = errors.Join(err, fmt.Errorf("%w: %w", ErrUnrecorded, unrecorded))
+	unrecorded := record(ctx, e)
+	switch {
+	case unrecorded == nil:
+	case err == nil:
+		err = fmt.Errorf("%w: %w", ErrUnrecorded, unrecorded)
+	default: // what the caller branches on is what came of the write
+		err = fmt.Errorf("%w; nor is that recorded: %v", err, unrecorded) //nolint:errorlint // its kind is not the write's
 	}
 	return before, after, err
 }
