@@ -30,11 +30,11 @@ const exportPath = "/audit-log/admin/search/export"
 
 // exportAs exports and must succeed; it returns the body and what the trailers
 // say.
-func (b *bench) exportAs(t testing.TB, id identity.Identity, body string, header ...string) (file, status, rows string) {
+func (b *bench) exportAs(t testing.TB, f fatal, id identity.Identity, body string, header ...string) (file, status, rows string) {
 	t.Helper()
 	w := b.do(t, &id, "POST", exportPath, body, header...)
 	if w.Code != 200 {
-		t.Fatal(w.Code, body, w.Body.String())
+		f.Fatal(w.Code, body, w.Body.String())
 	}
 	end := w.Result() //nolint:bodyclose // a recorder's
 	return w.Body.String(), end.Trailer.Get(exportStatus), end.Trailer.Get(exportRows)
@@ -61,7 +61,7 @@ func TestExportsHoldWhatSearchShows(t *testing.T) {
 		t.Fatalf("%d records", len(records))
 	}
 
-	lines, status, rows := b.exportAs(t, manager, `{"startDate":0,"format":"jsonl"}`)
+	lines, status, rows := b.exportAs(t, t, manager, `{"startDate":0,"format":"jsonl"}`)
 	if status != "complete" || rows != "2" {
 		t.Errorf("trailers: %q %q", status, rows)
 	}
@@ -77,7 +77,7 @@ func TestExportsHoldWhatSearchShows(t *testing.T) {
 		t.Errorf("jsonl (-got +search)\n%s", d)
 	}
 
-	file, status, rows := b.exportAs(t, manager, `{"startDate":0}`)
+	file, status, rows := b.exportAs(t, t, manager, `{"startDate":0}`)
 	if status != "complete" || rows != "2" || !strings.HasSuffix(file, "\r\n") || strings.Contains(file, "\n# incomplete") {
 		t.Errorf("trailers: %q %q", status, rows)
 	}
@@ -149,14 +149,14 @@ func TestExportColumnsViewsAndZones(t *testing.T) {
 		`{"startDate":0,"endDate":0,"columns":["id"]}`:                                   "Id\r\n",
 		`{"startDate":0,"endDate":0,"format":"jsonl"}`:                                   "",
 	} {
-		if got, status, _ := b.exportAs(t, manager, body); got != want || status != "complete" {
+		if got, status, _ := b.exportAs(t, t, manager, body); got != want || status != "complete" {
 			t.Errorf("%s: %s %q, want %q", body, status, got, want)
 		}
 	}
 	w := b.do(t, &manager, "POST", exportPath, `{"startDate":0,"endDate":"1750000000002"}`)
 	for name, want := range map[string]string{
 		"Content-Type": "text/csv; charset=utf-8; header=present", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
-		"X-Export-Row-Limit": "none", "X-Export-Time-Limit-Sec": "900", "X-Export-Start-Date": "0", "X-Export-End-Date": "1750000000002", "X-Export-Timeframe-Days": "",
+		"X-Export-Row-Limit": "1000000", "X-Export-Time-Limit-Sec": "900", "X-Export-Start-Date": "0", "X-Export-End-Date": "1750000000002", "X-Export-Timeframe-Days": "",
 	} {
 		if got := w.Header().Get(name); got != want {
 			t.Errorf("%s is %q, want %q", name, got, want)
@@ -174,7 +174,7 @@ func TestExportsAreCompressedOnDemand(t *testing.T) {
 	db := newDatabase(t)
 	db.insert(t, t, nasty...)
 	b := newBench(t, db.cfg, nil)
-	plain, _, _ := b.exportAs(t, manager, `{"startDate":0}`)
+	plain, _, _ := b.exportAs(t, t, manager, `{"startDate":0}`)
 	for accept, zipped := range map[string]bool{"gzip": true, "br, gzip;q=0.5": true, "*": true, "gzip;q=0, *": false, "br": false, "": false} {
 		w := b.do(t, &manager, "POST", exportPath, `{"startDate":0}`, "Accept-Encoding", accept)
 		if got := w.Header().Get("Content-Encoding"); (got == "gzip") != zipped {
@@ -225,7 +225,7 @@ func TestExportsAreAuditEvents(t *testing.T) {
 	db := newDatabase(t)
 	db.insert(t, t, nasty...)
 	b := newBench(t, db.cfg, func(c *Config) { c.ExportRows = 2 })
-	b.exportAs(t, manager, `{"startDate":1750000000002,"format":"jsonl","columns":["id","action"]}`)
+	b.exportAs(t, t, manager, `{"startDate":1750000000002,"format":"jsonl","columns":["id","action"]}`)
 	type told struct{ Action, Status, TargetType, TargetName, AuditComment string }
 	var got []told
 	for _, e := range b.audited(t, 2) {
@@ -270,7 +270,11 @@ func TestMoreEventsThanTheLimitAreRefused(t *testing.T) {
 		t.Errorf("got %d %v %s", w.Code, w.Header(), w.Body)
 	}
 	b.audited(t, 0)
-	if _, status, rows := b.exportAs(t, manager, `{"startDate":1750000000002}`); status != "complete" || rows != "1" {
+	unlimited := newBench(t, db.cfg, func(c *Config) { c.ExportRows = -1 }).do(t, &manager, "POST", exportPath, `{"startDate":0}`)
+	if got := unlimited.Header().Get("X-Export-Row-Limit"); unlimited.Code != 200 || got != "none" {
+		t.Errorf("without a limit: %d, %q", unlimited.Code, got)
+	}
+	if _, status, rows := b.exportAs(t, t, manager, `{"startDate":1750000000002}`); status != "complete" || rows != "1" {
 		t.Errorf("at the limit: %s %s", status, rows)
 	}
 }
@@ -289,9 +293,9 @@ func TestExportsHavePlacesOfTheirOwn(t *testing.T) {
 	b.searchAs(t, t, manager, "{}")
 	other := manager
 	other.CustomerUUID = "tenant-two"
-	b.exportAs(t, other, "")
+	b.exportAs(t, t, other, "")
 	leave()
-	b.exportAs(t, manager, "")
+	b.exportAs(t, t, manager, "")
 }
 
 // fillWide stores events that no buffer on the way holds: 60 MB that do not

@@ -16,12 +16,14 @@ import (
 	"github.com/pb33f/libopenapi"
 	validator "github.com/pb33f/libopenapi-validator"
 	"github.com/pb33f/libopenapi-validator/config"
+	"github.com/pb33f/libopenapi-validator/content"
 	validation "github.com/pb33f/libopenapi-validator/errors"
 
 	"github.com/auditrail/auditrail/services/internal/field"
 	"github.com/auditrail/auditrail/services/internal/identity"
 	"github.com/auditrail/auditrail/services/internal/problem"
 	"github.com/auditrail/auditrail/services/internal/qql"
+	"github.com/auditrail/auditrail/services/internal/settings"
 )
 
 // document is openapi.json as a library that knows OpenAPI reads it. What it
@@ -32,12 +34,27 @@ var document = sync.OnceValue(func() validator.Validator {
 		panic(err)
 	}
 	v, errs := validator.NewValidator(doc, config.WithStrictMode(), config.WithFormatAssertions(),
-		config.WithStrictIgnoredHeadersExtra("X-Content-Type-Options", "X-Request-Id"))
+		config.WithStrictIgnoredHeadersExtra("X-Content-Type-Options", "X-Request-Id"),
+		config.WithStrictIgnorePaths("$.body.**.extra.**", "$.body[*].extra.**"),
+		config.WithBodyDecoder("application/jsonl", content.DecoderFunc(readLines)))
 	if len(errs) > 0 {
 		panic(fmt.Sprint(errs))
 	}
 	return v
 })
+
+// readLines makes a list of JSON Lines.
+func readLines(in *content.DecodeInput) (any, error) {
+	all := []any{}
+	for dec := json.NewDecoder(in.Body); dec.More(); {
+		var v any
+		if err := dec.Decode(&v); err != nil {
+			return nil, err
+		}
+		all = append(all, v)
+	}
+	return all, nil
+}
 
 func TestTheDocumentIsOpenAPI(t *testing.T) {
 	if ok, errs := document().ValidateDocument(); !ok {
@@ -149,11 +166,18 @@ func TestTheDocumentNamesTheLimits(t *testing.T) {
 		{"qql", at(t, "components", "schemas", "QQL", "maxLength"), qql.MaxLength},
 		{"ids", at(t, "components", "schemas", "OwnID", "maxLength"), identity.MaxID},
 		{"records", at(t, "components", "schemas", "SearchAnswer", "properties", "auditRecords", "maxItems"), maxPageSize},
-		{"filters", at(t, "components", "schemas", "Where", "maxItems"), maxFilters},
-		{"values of a filter", at(t, "components", "schemas", "Where", "items", "properties", "value", "maxItems"), maxFilterValues},
+		{"filters", at(t, "components", "schemas", "Where", "maxItems"), qql.MaxFilters},
+		{"values of a filter", at(t, "components", "schemas", "Where", "items", "properties", "value", "maxItems"), qql.MaxFilterValues},
+		{"characters of a value", at(t, "components", "schemas", "Where", "items", "properties", "value", "maxLength"), qql.MaxFilterValue},
+		{"facets", at(t, "components", "schemas", "FacetsRequest", "properties", "fields", "maxItems"), maxFacets},
+		{"values of a facet", number(at(t, "components", "schemas", "FacetsRequest", "properties", "size"))["maximum"], maxFacetSize},
+		{"buckets", at(t, "components", "schemas", "HistogramAnswer", "properties", "buckets", "maxItems"), maxBuckets},
+		{"searchAfter", at(t, "components", "schemas", "SearchRequest", "properties", "searchAfter", "maxLength"), maxCursor},
+		{"intervals", strings.Trim(fmt.Sprint(at(t, "components", "schemas", "HistogramAnswer", "properties", "interval", "enum")), "[]"), strings.ReplaceAll(strings.TrimPrefix(intervalNames, "auto, "), ", ", " ")},
+		{"days", at(t, "components", "schemas", "SettingsChange", "properties", "retentionDays", "maximum"), settings.MaxRetentionDays},
+		{"timeframes", at(t, "components", "schemas", "Settings", "properties", "defaultTimeframeDays", "enum"), settings.Timeframes},
 		{"columns", at(t, "components", "schemas", "ExportRequest", "properties", "columns", "maxItems"), len(field.Fields)},
 		{"violations", at(t, "components", "schemas", "Problem", "properties", "errors", "maxItems"), maxViolations},
-		{"request ids", at(t, "components", "headers", "RequestId", "schema", "maxLength"), maxRequestID},
 	} {
 		if fmt.Sprint(c.got) != fmt.Sprint(c.want) {
 			t.Errorf("%s: openapi.json says %v, the code %v", c.what, c.got, c.want)
@@ -230,6 +254,20 @@ func TestTheDocumentRefusesWhatTheServiceRefuses(t *testing.T) {
 		{searchPath, `{"customerUuid":"` + strings.Repeat("x", identity.MaxID+1) + `"}`, false},
 		{searchPath, `{"pagesize":1}`, false},
 		{searchPath, `[]`, false},
+		{searchPath, `{"where":[{"field":"action","operator":"IS","value":"a"},{"field":"createdDate","operator":"between","value":[0,"1750000000000"]}]}`, true},
+		{searchPath, `{"where":[{"field":"action","operator":"is"}]}`, false},
+		{searchPath, `{"where":[{"field":"action","operator":"in","value":[]}]}`, false},
+		{searchPath, `{"where":{}}`, false},
+		{searchPath, `{"sort":{"field":"action","order":"DESC"},"view":"activity-log","searchAfter":""}`, true},
+		{searchPath, `{"sort":{"field":"action","order":"down"}}`, false},
+		{searchPath, `{"sort":{"order":"asc"}}`, false},
+		{searchPath, `{"searchAfter":"` + strings.Repeat("A", maxCursor+1) + `"}`, false},
+		{searchPath + "/facets", `{"fields":["action"],"size":100}`, true},
+		{searchPath + "/facets", `{"fields":["action"],"size":101}`, false},
+		{searchPath + "/facets", `{"fields":[]}`, false},
+		{searchPath + "/facets", `{}`, false},
+		{searchPath + "/histogram", `{"interval":"1d","timezone":"UTC","startDate":1750000000000,"endDate":1750000000000}`, true},
+		{searchPath + "/histogram", `{"interval":"2d"}`, false},
 		{exportPath, `{"format":"jsonl","columns":["id","action"],"view":"activity-log","startDate":0}`, true},
 		{exportPath, `{"format":"","timezone":"Europe/Berlin","columns":null,"view":null}`, true},
 		{exportPath, `{"format":"xlsx"}`, false},

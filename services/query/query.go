@@ -38,7 +38,7 @@ type Config struct {
 	Limits `embed:""`
 }
 
-// Limits of the service. Zero means the default, but for ExportRows.
+// Limits of the service. Zero means the default.
 type Limits struct {
 	Timeout     time.Duration  `name:"query-timeout" help:"Longest time a statement may run in ClickHouse; then the request is refused with advice to narrow it." default:"30s"`
 	Memory      bytesize.Bytes `name:"query-memory" help:"Most memory a statement may use in ClickHouse, such as 512MiB. A request runs up to two statements at once." default:"2GiB"`
@@ -47,7 +47,7 @@ type Limits struct {
 	QueueWait   time.Duration  `name:"query-queue-wait" help:"Longest time a request waits for its turn (--query-concurrency) before it is refused with 503." default:"5s"`
 
 	ExportTimeout     time.Duration `name:"export-timeout" help:"Longest time an export may take in ClickHouse and on its way to the client; then it ends with a row that says so." default:"15m"`
-	ExportRows        int64         `name:"export-rows" help:"Most events of one export; one that would have more is refused with advice to narrow it. 0: no limit." default:"1000000"`
+	ExportRows        int64         `name:"export-rows" help:"Most events of one export; one that would have more is refused with advice to narrow it. -1: no limit." default:"1000000"`
 	ExportConcurrency int           `name:"export-concurrency" help:"Exports that may run at the same time, at most half of them for one subscription; the others wait. Searches have places of their own." default:"2"`
 }
 
@@ -60,6 +60,7 @@ const (
 	defaultQueueWait   = 5 * time.Second
 
 	defaultExportTimeout     = 15 * time.Minute
+	defaultExportRows        = 1_000_000
 	defaultExportConcurrency = 2
 )
 
@@ -71,8 +72,8 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Timeout < 0 || c.Memory < 0 || c.Rows < 0 || c.Concurrency < 0 || c.QueueWait < 0 {
 		return c, errors.New("--query-timeout, --query-memory, --query-rows, --query-concurrency and --query-queue-wait must not be negative")
 	}
-	if c.ExportTimeout < 0 || c.ExportRows < 0 || c.ExportConcurrency < 0 {
-		return c, errors.New("--export-timeout, --export-rows and --export-concurrency must not be negative")
+	if c.ExportTimeout < 0 || c.ExportRows < -1 || c.ExportConcurrency < 0 {
+		return c, errors.New("--export-timeout and --export-concurrency must not be negative, nor --export-rows but for -1, no limit")
 	}
 	if c.Timeout == 0 {
 		c.Timeout = defaultTimeout
@@ -91,6 +92,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.ExportTimeout == 0 {
 		c.ExportTimeout = defaultExportTimeout
+	}
+	if c.ExportRows == 0 {
+		c.ExportRows = defaultExportRows
 	}
 	if c.ExportConcurrency == 0 {
 		c.ExportConcurrency = defaultExportConcurrency
