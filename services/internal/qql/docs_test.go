@@ -44,7 +44,7 @@ func TestExamplesOfTheDocs(t *testing.T) {
 		events = append(events, e)
 	}
 	examples := blocks(t, "qql")
-	if len(events) < 4 || len(examples) < 60 {
+	if len(events) < 4 || len(examples) < 50 {
 		t.Fatalf("%d events, %d examples", len(events), len(examples))
 	}
 	for _, line := range examples {

@@ -73,7 +73,7 @@ func (f Filter) expr() (Expr, error) {
 	}
 	if operator == "" {
 		return nil, &FilterError{"operator", fmt.Sprintf("%s is %s and has no operator %s; it has %s", of.Name, kind(of.Type),
-			quoteForMessage(f.Operator), list(FilterOperators(of.Type), "and"))}
+			quoteForMessage(f.Operator), list(FilterOperators(of.Type)))}
 	}
 	cond, err := f.cond(of, operator)
 	if err != nil {

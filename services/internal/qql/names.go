@@ -55,7 +55,7 @@ func unknown(fields []field.Field, name string) string {
 	if f := meant(fields, name); f != nil {
 		return message + "; did you mean " + f.Name + "?"
 	}
-	return message + "; fields are " + list(common, "and") + ", among others"
+	return message + "; fields are " + list(common) + ", among others"
 }
 
 // common are the fields that are asked for most.
@@ -67,15 +67,15 @@ func names(fields []field.Field) string {
 	for i, f := range fields {
 		all[i] = f.Name
 	}
-	return list(all, "and")
+	return list(all)
 }
 
 // list joins words for people.
-func list(words []string, last string) string {
+func list(words []string) string {
 	if len(words) < 2 {
 		return strings.Join(words, "")
 	}
-	return strings.Join(words[:len(words)-1], ", ") + " " + last + " " + words[len(words)-1]
+	return strings.Join(words[:len(words)-1], ", ") + " and " + words[len(words)-1]
 }
 
 // plain brings names to one form: user_name, User Name and userName are one.

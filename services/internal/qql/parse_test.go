@@ -36,7 +36,7 @@ func has(name, text string) Test { return Test{f(name), words(text)} }
 
 func user(text string) Test { return has("userName", text) }
 
-func bare(text string) Test { return Test{nil, words(text)} }
+func anywhere(text string) Test { return Test{nil, words(text)} }
 
 func one(v Value) Range { return Range{&Bound{Value: v}, &Bound{Value: v}} }
 
@@ -82,8 +82,8 @@ func TestParse(t *testing.T) {
 		{" \n\t ", nil, ""},
 
 		// Words.
-		{"failed", bare("failed"), ""},
-		{"Failed  LOGIN", bare("failed login"), "failed login"},
+		{"failed", anywhere("failed"), ""},
+		{"Failed  LOGIN", anywhere("failed login"), "failed login"},
 		{"userName: jack", user("jack"), ""},
 		{"USERNAME:Jack", user("jack"), "userName: jack"},
 		{"userName : John Smith", user("john smith"), "userName: john smith"},
@@ -98,10 +98,10 @@ func TestParse(t *testing.T) {
 		{"userName: JÖRG 李", user("jörg 李"), "userName: jörg 李"},
 		{`userName: \and`, user("and"), ""},
 		{"userName: x-and-y", user("x and y"), `userName: x \and y`},
-		{"user-is-null", bare("user is null"), `user is \null`},
-		{"user-is-not-null", bare("user is not null"), `user is \not null`},
+		{"user-is-null", anywhere("user is null"), `user is \null`},
+		{"user-is-not-null", anywhere("user is not null"), `user is \not null`},
 		{"changes: role", has("changes", "role"), ""},
-		{"notes ordinary android", bare("notes ordinary android"), ""},
+		{"notes ordinary android", anywhere("notes ordinary android"), ""},
 
 		// Quotes.
 		{`"disk full"`, Test{nil, Phrase{"disk", "full"}}, ""},
@@ -153,6 +153,10 @@ func TestParse(t *testing.T) {
 		{"auditEnabledAppId: (1 .. 5]", Test{f("auditEnabledAppId"), Range{&Bound{Number(1), true}, &Bound{Number(5), false}}}, ""},
 		{"sourceIp: 191.160.45.90", Test{f("sourceIp"), one(ip("191.160.45.90"))}, ""},
 		{"sourceIp: ::ffff:10.1.2.3", Test{f("sourceIp"), one(ip("10.1.2.3"))}, "sourceIp: 10.1.2.3"},
+		{"sourceIp:::1", Test{f("sourceIp"), one(ip("::1"))}, "sourceIp: ::1"},
+		{"sourceIp > ::1", Test{f("sourceIp"), Range{Low: &Bound{ip("::1"), true}}}, ""},
+		{"sourceIp: [::1 .. ::ff]", Test{f("sourceIp"), Range{&Bound{ip("::1"), false}, &Bound{ip("::ff"), false}}}, ""},
+		{"sourceIp: [::/8, ::1]", Test{f("sourceIp"), In{{Value: network("::/8")}, {Value: ip("::1")}}}, ""},
 		{"sourceIp: fe80::1", Test{f("sourceIp"), one(ip("fe80::1"))}, ""},
 		{"sourceIp: 10.1.2.3/8", Test{f("sourceIp"), one(network("10.0.0.0/8"))}, "sourceIp: 10.0.0.0/8"},
 		{"sourceIp: ::ffff:10.0.0.0/104", Test{f("sourceIp"), one(network("10.0.0.0/8"))}, "sourceIp: 10.0.0.0/8"},
@@ -175,13 +179,13 @@ func TestParse(t *testing.T) {
 		{"createdDate: ('2026-01'...'now-7d']", Test{f("createdDate"), Range{&Bound{january, true}, &Bound{week, false}}}, "createdDate: (2026-01 .. now-7d]"},
 
 		// And, or, not.
-		{"a AND b or c", Or{And{bare("a"), bare("b")}, bare("c")}, "a AND b OR c"},
-		{"a and (b OR c)", And{bare("a"), Or{bare("b"), bare("c")}}, "a AND (b OR c)"},
-		{"(a AND b) AND (c AND d)", And{bare("a"), bare("b"), bare("c"), bare("d")}, "a AND b AND c AND d"},
-		{"a OR (b OR (c))", Or{bare("a"), bare("b"), bare("c")}, "a OR b OR c"},
-		{"not a and b", And{Not{bare("a")}, bare("b")}, "NOT a AND b"},
-		{"NOT(a and b)", Not{And{bare("a"), bare("b")}}, "NOT (a AND b)"},
-		{"NOT NOT a", Not{Not{bare("a")}}, ""},
+		{"a AND b or c", Or{And{anywhere("a"), anywhere("b")}, anywhere("c")}, "a AND b OR c"},
+		{"a and (b OR c)", And{anywhere("a"), Or{anywhere("b"), anywhere("c")}}, "a AND (b OR c)"},
+		{"(a AND b) AND (c AND d)", And{anywhere("a"), anywhere("b"), anywhere("c"), anywhere("d")}, "a AND b AND c AND d"},
+		{"a OR (b OR (c))", Or{anywhere("a"), anywhere("b"), anywhere("c")}, "a OR b OR c"},
+		{"not a and b", And{Not{anywhere("a")}, anywhere("b")}, "NOT a AND b"},
+		{"NOT(a and b)", Not{And{anywhere("a"), anywhere("b")}}, "NOT (a AND b)"},
+		{"NOT NOT a", Not{Not{anywhere("a")}}, ""},
 		{"action:delete AND\nuserName:jack", And{has("action", "delete"), user("jack")}, "action: delete AND userName: jack"},
 		{`"a"AND"b"`, And{Test{nil, Phrase{"a"}}, Test{nil, Phrase{"b"}}}, `"a" AND "b"`},
 

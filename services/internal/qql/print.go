@@ -73,7 +73,7 @@ func (x Test) String() string {
 	case Like:
 		parts := make([]string, len(cond))
 		for i, part := range cond {
-			if parts[i] = part; part != "" && !bareInPattern.MatchString(part) {
+			if parts[i] = part; part != "" && !bare(part, bareInPattern) {
 				parts[i] = quote(part, '"')
 			}
 		}
@@ -96,6 +96,12 @@ var (
 	bareInPattern = regexp.MustCompile(`^[0-9\pL\pN_@./-]+$`)
 	bareInList    = regexp.MustCompile(`^[0-9\pL\pN]+(?:[ _@.-][0-9\pL\pN]+)*$`)
 )
+
+// bare says whether a text of a form needs no quotes. Some letters look like
+// characters of the language.
+func bare(s string, form *regexp.Regexp) bool {
+	return form.MatchString(s) && !strings.ContainsFunc(s, func(c rune) bool { return lookAlikes[c] != "" })
+}
 
 // text returns the words as they are written without quotes.
 func (w Words) text() string {
@@ -125,7 +131,7 @@ func (m Member) text(t field.Type) string {
 		return valueText(m.Value)
 	case m.Exact != (t == field.Opaque):
 		return quote(m.Text, '`')
-	case bareInList.MatchString(m.Text):
+	case bare(m.Text, bareInList):
 		return m.Text
 	}
 	return quote(m.Text, '"')

@@ -166,10 +166,17 @@ func drawValue(t *rapid.T, typ field.Type, networks bool) Value {
 			t.Fatal(err)
 		}
 		return v
+	default:
+		return drawAddress(t, networks)
 	}
+}
+
+func drawAddress(t *rapid.T, networks bool) Value {
 	size := rapid.SampledFrom([]int{4, 16}).Draw(t, "size")
-	b := rapid.SliceOfN(rapid.Byte(), size, size).Draw(t, "address")
-	b[0] |= 1 // neither :: nor an IPv4 address mapped into IPv6
+	b := rapid.SliceOfN(rapid.OneOf(rapid.Just(byte(0)), rapid.Byte()), size, size).Draw(t, "address")
+	if size == 16 {
+		b[9] |= 1 // neither :: nor an IPv4 address mapped into IPv6
+	}
 	a, _ := netip.AddrFromSlice(b)
 	if networks && rapid.Bool().Draw(t, "network") {
 		return Network(netip.PrefixFrom(a, rapid.IntRange(8, size*8).Draw(t, "bits")).Masked())

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/auditrail/auditrail/services/internal/field"
 )
 
 // check refuses what no part of a query may have: text that is not UTF-8,
@@ -165,7 +167,8 @@ func (p *parser) head(i int) (head, bool) {
 	}
 	for _, op := range []string{">=", "<=", "!=", ">", "<", "=", ":"} {
 		if rest(op) {
-			if rest("://") || rest("::") || rest(`:\`) { // an URL, an address, a path
+			known, _ := find(field.Fields, h.name)
+			if known == nil && (rest("://") || rest("::") || rest(`:\`)) { // an URL, an address, a path
 				return head{}, false
 			}
 			h.op, h.end = op, h.opStart+len(op)

@@ -54,6 +54,7 @@ func samples(f *field.Field) (one, other string) {
 		return "eaa0a5b2-1e46-4f43-9dfe-578a88ae01c9", "1b4e28ba-2fa1-41d2-883f-0016d3cca427"
 	case field.Opaque:
 		return "1c9a83aa-20p8-e972-8036-899e5e608855", "33fe8ca3-d843-53ac-82e3-21cfb833d389"
+	case field.Keyword, field.Text, field.JSON:
 	}
 	switch f.Name {
 	case "action":
@@ -91,7 +92,12 @@ func parseValue(f *field.Field, text string) (Value, error) {
 			return nil, wrong("eaa0a5b2-1e46-4f43-9dfe-578a88ae01c9")
 		}
 		return ID(id), nil
+	default:
+		return parseAddress(f, text, wrong)
 	}
+}
+
+func parseAddress(f *field.Field, text string, wrong func(such string) error) (Value, error) {
 	if strings.Contains(text, "/") {
 		n, err := netip.ParsePrefix(text)
 		if err != nil {

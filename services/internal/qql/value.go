@@ -16,17 +16,12 @@ type target struct {
 	group  bool          // we are in field:(...)
 }
 
-// operator is what stands between the field and its value.
-func (t target) operator() string {
-	if t.exact {
-		return " = "
-	}
-	return ": "
-}
-
 // value reads one value, or a group of them in parentheses.
 func (p *parser) value(t target) (Expr, error) {
 	p.space()
+	if p.keyword() == "not" {
+		return nil, p.errorAt(p.at, "NOT stands before the field: put it before "+t.name, "NOT "+t.example())
+	}
 	if p.end() || p.text[p.at] == ')' || p.keyword() != "" {
 		return nil, p.missing(scope{of: &t})
 	}
@@ -90,10 +85,10 @@ func (p *parser) value(t target) (Expr, error) {
 func (p *parser) compare(t target, op string, opStart int) (Expr, error) {
 	if !ranges(t.field.Type) {
 		return nil, p.errorAt(opStart, fmt.Sprintf("%s is %s and has no %s; it has %s", t.name, kind(t.field.Type), op,
-			list(Operators(t.field.Type), "and")), t.example())
+			list(Operators(t.field.Type))), t.example())
 	}
 	p.space()
-	if p.end() || strings.ContainsRune("()[]<>=:", p.text[p.at]) || p.keyword() != "" {
+	if p.end() || strings.ContainsRune("()[]<>=", p.text[p.at]) || p.keyword() != "" {
 		return nil, p.missing(scope{of: &t})
 	}
 	start := p.at

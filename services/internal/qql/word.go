@@ -58,8 +58,14 @@ func (p *parser) unquoted(t target) (raw, error) {
 				continue
 			case c == '`':
 				return raw{}, p.errorAt(i, "put AND or OR before the quotes, or the whole value in one pair of them", "")
-			case c == ',' && t.group && !typed(t.field.Type):
+			case c == ',' && t.field != nil && (t.group || typed(t.field.Type)):
 				return raw{}, p.errorAt(i, "a list stands in [ ], alternatives in ( ) with OR between them", t.listExample())
+			case c == ':':
+				if name := p.nameBefore(i, before); name != "" {
+					if f, _ := find(t.fields, name); f != nil {
+						return raw{}, p.errorAt(i-len(name), fmt.Sprintf("before %s: there must be AND, OR or NOT and a space; if it belongs to the text, put the text in quotes", name), "")
+					}
+				}
 			case c == '\\' && i+1 < len(p.text) && p.text[i+1] == '*':
 				i++
 				c = '*'
@@ -85,6 +91,18 @@ func (p *parser) unquoted(t target) (raw, error) {
 	}
 	return r, nil
 }
+
+// nameBefore returns the name that ends at i, as far back as from.
+func (p *parser) nameBefore(i, from int) string {
+	start := i
+	for start > from && strings.ContainsRune(nameChars, p.text[start-1]) {
+		start--
+	}
+	return string(p.text[start:i])
+}
+
+// nameChars are the characters of fields' names.
+const nameChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ."
 
 // followed is the error where another test begins within a value.
 func (p *parser) followed(t target, first int, h head) error {
@@ -122,8 +140,8 @@ func (p *parser) followed(t target, first int, h head) error {
 // wordForm is what stays one word when unquoted text is split. Letters and
 // digits joined by . _ or ' do; a dash joins only in a host name or a UUID.
 var (
-	token    = `[0-9A-Za-z\x{80}-\x{10FFFF}]`
-	wordForm = regexp.MustCompile(token + `+(?:(?:-+|[._'])` + token + `+)*`)
+	letter   = `[0-9A-Za-z\x{80}-\x{10FFFF}]`
+	wordForm = regexp.MustCompile(letter + `+(?:(?:-+|[._'])` + letter + `+)*`)
 	uuidForm = regexp.MustCompile(`^(?i)[0-9a-z]{8}(?:-[0-9a-z]{4}){3}-[0-9a-z]{12}$`)
 )
 
