@@ -58,10 +58,13 @@ func (s *Service) audit(r *http.Request, id identity.Identity, e audit.Event) er
 	ctx, cancel := context.WithTimeout(r.Context(), auditTimeout)
 	defer cancel()
 	err := s.emitter.Deliver(ctx, e)
+	if err == nil {
+		s.metrics.audits.WithLabelValues("ok").Inc()
+		return nil
+	}
+	s.metrics.audits.WithLabelValues("failed").Inc()
 	var problems audit.Problems
 	switch {
-	case err == nil:
-		return nil
 	case r.Context().Err() != nil:
 		return errClientGone
 	case errors.As(err, &problems): // we made an event that breaks the contract

@@ -17,6 +17,7 @@ type metrics struct {
 	errors   *prometheus.CounterVec
 	exports  *prometheus.CounterVec
 	exported prometheus.Counter
+	audits   *prometheus.CounterVec
 }
 
 // buckets reach from an indexed page to the default time limit.
@@ -58,8 +59,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "auditrail_query_exported_rows_total",
 			Help: "Events written to exports.",
 		}),
+		audits: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "auditrail_query_audit_events_total",
+			Help: "The product's own audit events, by result: Kafka has it (ok), or the request was refused (failed).",
+		}, []string{"result"}),
 	}
-	reg.MustRegister(m.requests, m.seconds, m.inFlight, m.waiting, m.engine, m.errors, m.exports, m.exported)
+	m.audits.WithLabelValues("ok")
+	m.audits.WithLabelValues("failed")
+	reg.MustRegister(m.requests, m.seconds, m.inFlight, m.waiting, m.engine, m.errors, m.audits, m.exports, m.exported)
 	return m
 }
 
