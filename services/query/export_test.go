@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -36,7 +37,7 @@ func (b *bench) exportAs(t testing.TB, f fatal, id identity.Identity, body strin
 	if w.Code != 200 {
 		f.Fatal(w.Code, body, w.Body.String())
 	}
-	end := w.Result() //nolint:bodyclose // a recorder's
+	end := w.Result()
 	return w.Body.String(), end.Trailer.Get(exportStatus), end.Trailer.Get(exportRows)
 }
 
@@ -308,7 +309,7 @@ func (db *database) fillWide(t testing.TB, customer string) {
 }
 
 // open begins an export over HTTP and returns once its first piece is there.
-func (b *bench) open(t *testing.T, ctx context.Context, body string) (*http.Response, *bufio.Reader) { //nolint:revive // as in the tests around
+func (b *bench) open(t *testing.T, ctx context.Context, body string) (*http.Response, *bufio.Reader) {
 	t.Helper()
 	srv := httptest.NewServer(b.Handler())
 	t.Cleanup(srv.Close)
@@ -458,6 +459,10 @@ func TestAClientThatHangsUpEndsItsExport(t *testing.T) {
 	if db.running(t) == 0 {
 		t.Error("the whole file is in buffers: nothing is tried")
 	}
+	var priority, threads string
+	if err := db.conn.QueryRow(t.Context(), "SELECT Settings['priority'], Settings['max_threads'] FROM system.processes WHERE query LIKE '%FROM audit_events WHERE%' AND query NOT LIKE '%system.processes%' LIMIT 1").Scan(&priority, &threads); err != nil || priority != "2" || threads != "2" {
+		t.Errorf("the statement runs with priority %q on %q threads: %v", priority, threads, err)
+	}
 	hangUp()
 	until(t, "the statement ends", func() bool { return db.running(t) == 0 })
 	if e := b.ended(t); e.Status != "Failure" || !strings.Contains(e.AuditComment, ": gone, ") {
@@ -466,6 +471,40 @@ func TestAClientThatHangsUpEndsItsExport(t *testing.T) {
 	if got := testutil.ToFloat64(b.metrics.exports.WithLabelValues("gone")); got != 1 {
 		t.Errorf("metric: %v", got)
 	}
+}
+
+// stuck is a client that stops reading: its write deadline passes.
+type stuck struct {
+	*httptest.ResponseRecorder
+	room int // bytes that it still takes
+}
+
+func (w *stuck) Write(p []byte) (int, error) {
+	if w.room -= len(p); w.room < 0 {
+		return 0, os.ErrDeadlineExceeded
+	}
+	return len(p), nil
+}
+
+func TestAClientThatStopsReadingIsCutOff(t *testing.T) {
+	db := newDatabase(t)
+	db.fillWide(t, manager.CustomerUUID)
+	b := newBench(t, db.cfg, nil)
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, exportPath, strings.NewReader(`{"startDate":0}`))
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Authorization", "Bearer "+b.token(t, manager))
+	func() {
+		defer func() {
+			if v := recover(); v != http.ErrAbortHandler { //nolint:errorlint // net/http compares it so
+				t.Errorf("the connection is not cut: %v", v)
+			}
+		}()
+		b.Handler().ServeHTTP(&stuck{httptest.NewRecorder(), 1 << 20}, r)
+	}()
+	if e := b.ended(t); e.Status != "Failure" || !strings.Contains(e.AuditComment, ": gone, ") {
+		t.Errorf("audit event: %+v", e)
+	}
+	until(t, "the statement ends", func() bool { return db.running(t) == 0 })
 }
 
 // measured is a client that takes everything and looks at the process's live

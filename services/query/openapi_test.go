@@ -35,7 +35,7 @@ var document = sync.OnceValue(func() validator.Validator {
 	}
 	v, errs := validator.NewValidator(doc, config.WithStrictMode(), config.WithFormatAssertions(),
 		config.WithStrictIgnoredHeadersExtra("X-Content-Type-Options", "X-Request-Id"),
-		config.WithStrictIgnorePaths("$.body.**.extra.**", "$.body[*].extra.**"),
+		config.WithStrictIgnorePaths("$.body.**extra.**", "$.body.**before.**", "$.body.**after.**", "$.body[*].extra.**", "$.body[*].changes[*].**"),
 		config.WithBodyDecoder("application/jsonl", content.DecoderFunc(readLines)))
 	if len(errs) > 0 {
 		panic(fmt.Sprint(errs))
