@@ -146,6 +146,7 @@ func (c *devCmd) serve(ctx context.Context, ln net.Listener, queryCfg query.Conf
 
 	g, running := errgroup.WithContext(ctx)
 	defer context.AfterFunc(running, o.Drain)()
+	defer context.AfterFunc(running, api.Drain)()
 	g.Go(func() error { return ops.Serve(running, ln, mux, ops.DefaultDrain, log) })
 	g.Go(func() error { return ingest.Run(running, ingestCfg, ingest.Deps{Log: log, Ops: o}) })
 	if c.DemoRate > 0 {

@@ -519,6 +519,7 @@ func TestTheDemoHasSomethingForEverybody(t *testing.T) {
 		a := d.search(d.token(), fmt.Sprintf(`{"endDate":%d}`, old))
 		return a.TotalCount > 0, a.body
 	})
+	t.Run("docs", d.checkDocs)
 }
 
 func TestMistakesAreNamed(t *testing.T) {

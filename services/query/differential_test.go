@@ -257,6 +257,7 @@ func TestSearchReturnsWhatThePredicateAllows(t *testing.T) {
 			b.checkWalk(t, rt, id, body, want)
 			b.checkFacets(t, rt, id, body, want)
 			b.checkHistogram(t, rt, id, body, want)
+			b.checkExport(t, rt, id, body, want)
 			if len(events) > 0 {
 				b.checkEvent(t, rt, id, oneOf(rt, "event", events))
 			}
@@ -413,6 +414,15 @@ func (b *bench) checkHistogram(t *testing.T, rt *rapid.T, id identity.Identity, 
 	}
 	if got.Total != len(want) || sum != int64(len(want)) {
 		rt.Fatalf("%+v %v: total %d, sum %d, want %d", id, body, got.Total, sum, len(want))
+	}
+}
+
+func (b *bench) checkExport(t *testing.T, rt *rapid.T, id identity.Identity, body map[string]any, want []audit.Event) {
+	slices.SortFunc(want, compare(sqlgen.Sort{}))
+	file, status, rows := b.exportAs(t, rt, id, with(body, "columns", []string{"id"}))
+	got := strings.Split(strings.TrimSuffix(file, "\r\n"), "\r\n")
+	if d := gocmp.Diff(got, append([]string{"Id"}, idsOf(want)...)); d != "" || status != "complete" || rows != fmt.Sprint(len(want)) {
+		rt.Fatalf("%+v %v: %s %s (-got +want)\n%s", id, body, status, rows, d)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -51,18 +52,43 @@ type engine struct {
 	places  *share // of requests that use ClickHouse
 	answers *share // bytes of answers being sent
 	metrics *metrics
+
+	what, many string              // what it runs, for people
+	flag       string              // how the flags of its limits begin
+	own        clickhouse.Settings // over those of settings
 }
 
 func openEngine(cfg Config, m *metrics) (*engine, error) {
 	opts := cfg.Store.Options()
-	// Two statements a request, and one connection for readiness.
-	opts.MaxOpenConns = 2*cfg.Concurrency + 1
+	// Two statements a search, one an export, and one connection for readiness.
+	opts.MaxOpenConns = 2*cfg.Concurrency + cfg.ExportConcurrency + 1
 	opts.MaxIdleConns = opts.MaxOpenConns
 	conn, err := clickhouse.Open(opts)
 	if err != nil {
 		return nil, fmt.Errorf("clickhouse %v: %w", cfg.Store.Addr, err)
 	}
-	return &engine{conn: conn, cfg: cfg, places: newShare(int64(cfg.Concurrency)), answers: newShare(maxAnswers), metrics: m}, nil
+	return &engine{
+		conn: conn, cfg: cfg, places: newShare(int64(cfg.Concurrency)), answers: newShare(maxAnswers), metrics: m,
+		what: "search", many: "Searches", flag: "--query",
+		// Not 0, which would not count against the exports' priority.
+		own: clickhouse.Settings{"priority": 1},
+	}, nil
+}
+
+// exportBlock is how many rows of an export ClickHouse sends at once: what the
+// process holds of it.
+const exportBlock = 1024
+
+// forExports is the same connection with the limits of exports and places of
+// their own, so that searches do not wait for them. In ClickHouse they stand
+// back behind searches, and their results have no size.
+func (e *engine) forExports() *engine {
+	x := *e
+	x.cfg.Timeout, x.cfg.Concurrency = e.cfg.ExportTimeout, e.cfg.ExportConcurrency
+	x.places = newShare(int64(x.cfg.Concurrency))
+	x.what, x.many, x.flag = "export", "Exports", "--export"
+	x.own = clickhouse.Settings{"priority": 2, "max_threads": 2, "max_block_size": exportBlock, "max_result_bytes": 0, "max_rows_to_read": 0}
+	return &x
 }
 
 func (e *engine) close() error { return e.conn.Close() }
@@ -79,8 +105,8 @@ func (e *engine) ready(ctx context.Context) error {
 // calls leave once its statements have ended. The error is a problem that
 // names the limit, or errClientGone.
 func (e *engine) enter(ctx context.Context, tenant string) (leave func(), err error) {
-	return e.wait(ctx, e.places, tenant, 1, fmt.Sprintf("--query-concurrency %d", e.cfg.Concurrency), func(most int64) string {
-		return fmt.Sprintf("Searches running at a time are limited to %d", most)
+	return e.wait(ctx, e.places, tenant, 1, fmt.Sprintf("%s-concurrency %d", e.flag, e.cfg.Concurrency), func(most int64) string {
+		return fmt.Sprintf("%s running at a time are limited to %d", e.many, most)
 	})
 }
 
@@ -127,8 +153,15 @@ func (e *engine) query(ctx context.Context, name string, stmt sqlgen.Statement, 
 	defer cancel(nil)
 	timer := time.AfterFunc(e.cfg.Timeout+timeoutGrace, func() { cancel(errSlow) })
 	defer timer.Stop()
-	if err := e.stream(run, stmt, each); err != nil {
-		if ctx.Err() != nil {
+	err := e.stream(run, stmt, func(rows driver.Rows) error {
+		err := each(rows)
+		if err != nil {
+			cancel(err) // closing rows would read the others
+		}
+		return err
+	})
+	if err != nil {
+		if ctx.Err() != nil || errors.Is(err, errClientGone) {
 			return errClientGone
 		}
 		if errors.Is(context.Cause(run), errSlow) {
@@ -140,9 +173,9 @@ func (e *engine) query(ctx context.Context, name string, stmt sqlgen.Statement, 
 }
 
 func (e *engine) stream(ctx context.Context, stmt sqlgen.Statement, each func(driver.Rows) error) error {
-	ctx = clickhouse.Context(ctx,
-		clickhouse.WithParameters(stmt.Params()),
-		clickhouse.WithSettings(e.settings(ctx, stmt.Lazy())))
+	settings := e.settings(ctx, stmt.Lazy())
+	maps.Copy(settings, e.own)
+	ctx = clickhouse.Context(ctx, clickhouse.WithParameters(stmt.Params()), clickhouse.WithSettings(settings))
 	rows, err := e.conn.Query(ctx, stmt.SQL())
 	if err != nil {
 		return err
@@ -205,13 +238,13 @@ func (e *engine) explain(err error) error {
 	case errors.Is(err, errScan):
 		label, p = "scan", problem.From(err)
 	case errors.Is(err, errSlow), isException && (ex.Code == codeTimeout || ex.Code == codeTooSlow):
-		label, p = "timeout", tooBroad("took longer than the limit of "+e.cfg.Timeout.String()+" (--query-timeout)")
+		label, p = "timeout", e.tooBroad("took longer than the limit of "+e.cfg.Timeout.String()+" ("+e.flag+"-timeout)")
 	case isException && ex.Code == codeMemory && ofTheQuery(ex.Message):
-		label, p = "memory", tooBroad("needed more memory than the limit of "+e.cfg.Memory.String()+" (--query-memory)")
+		label, p = "memory", e.tooBroad("needed more memory than the limit of "+e.cfg.Memory.String()+" (--query-memory)")
 	case isException && ex.Code == codeTooManyRows:
-		label, p = "rows", tooBroad(fmt.Sprintf("would read more rows than the limit of %d (--query-rows)", e.cfg.Rows))
+		label, p = "rows", e.tooBroad(fmt.Sprintf("would read more rows than the limit of %d (--query-rows)", e.cfg.Rows))
 	case isException && (ex.Code == codeTooLargeResult || ex.Code == codeTooManyBytes):
-		label, p = "size", tooBroad("found more data than fits one answer ("+bytesize.Bytes(maxResult).String()+"); ask for a smaller page too")
+		label, p = "size", e.tooBroad("found more data than fits one answer ("+bytesize.Bytes(maxResult).String()+"); ask for a smaller page too")
 	case isException && (ex.Code == codeTooManyQueries || ex.Code == codeCancelled || ex.Code == codeMemory):
 		label, p = "busy", problem.New(problem.KindUnavailable, "The store is busy. Try again shortly.")
 		p.RetryAfter = retryAfter
@@ -226,12 +259,12 @@ func (e *engine) explain(err error) error {
 	return p
 }
 
-// tooBroad is the problem of a search that a limit stopped: the same request
+// tooBroad is the problem of a request that a limit stopped: the same request
 // would be stopped again, so it is not "try again".
-func tooBroad(what string) *problem.Error {
+func (e *engine) tooBroad(what string) *problem.Error {
 	return &problem.Error{
 		Kind:   problem.KindInvalid,
 		Status: http.StatusUnprocessableEntity,
-		Detail: "The search " + what + ". Narrow it: a shorter time range (startDate, endDate) or a more exact query.",
+		Detail: "The " + e.what + " " + what + ". Narrow it: a shorter time range (startDate, endDate) or a more exact query.",
 	}
 }

@@ -15,6 +15,8 @@ type metrics struct {
 	waiting  prometheus.Gauge
 	engine   *prometheus.HistogramVec
 	errors   *prometheus.CounterVec
+	exports  *prometheus.CounterVec
+	exported prometheus.Counter
 	audits   *prometheus.CounterVec
 }
 
@@ -49,6 +51,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "auditrail_query_engine_errors_total",
 			Help: "Statements that ClickHouse refused or could not be asked, by reason.",
 		}, []string{"code"}),
+		exports: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "auditrail_query_exports_total",
+			Help: "Exports that began, by how they ended: complete, incomplete (the client was told), gone (the client hung up or read too slowly).",
+		}, []string{"end"}),
+		exported: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "auditrail_query_exported_rows_total",
+			Help: "Events written to exports.",
+		}),
 		audits: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "auditrail_query_audit_events_total",
 			Help: "The product's own audit events, by result: Kafka has it (ok), or the request was refused (failed).",
@@ -56,7 +66,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	m.audits.WithLabelValues("ok")
 	m.audits.WithLabelValues("failed")
-	reg.MustRegister(m.requests, m.seconds, m.inFlight, m.waiting, m.engine, m.errors, m.audits)
+	reg.MustRegister(m.requests, m.seconds, m.inFlight, m.waiting, m.engine, m.errors, m.audits, m.exports, m.exported)
 	return m
 }
 

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -44,6 +45,10 @@ type Limits struct {
 	Rows        int64          `name:"query-rows" help:"Most rows that a statement may have to read in ClickHouse where it must look at all that match: counts, facets, histograms, other orders than newest first." default:"1000000000"`
 	Concurrency int            `name:"query-concurrency" help:"Requests that may use ClickHouse at the same time, at most half of them for one subscription; the others wait." default:"8"`
 	QueueWait   time.Duration  `name:"query-queue-wait" help:"Longest time a request waits for its turn (--query-concurrency) before it is refused with 503." default:"5s"`
+
+	ExportTimeout     time.Duration `name:"export-timeout" help:"Longest time an export may take in ClickHouse and on its way to the client; then it ends with a row that says so." default:"15m"`
+	ExportRows        int64         `name:"export-rows" help:"Most events of one export; one that would have more is refused with advice to narrow it. -1: no limit." default:"1000000"`
+	ExportConcurrency int           `name:"export-concurrency" help:"Exports that may run at the same time, at most half of them for one subscription; the others wait. Searches have places of their own." default:"2"`
 }
 
 // Defaults of Config, as in its tags.
@@ -53,6 +58,10 @@ const (
 	defaultRows        = 1_000_000_000
 	defaultConcurrency = 8
 	defaultQueueWait   = 5 * time.Second
+
+	defaultExportTimeout     = 15 * time.Minute
+	defaultExportRows        = 1_000_000
+	defaultExportConcurrency = 2
 )
 
 // drainGrace is for sending answers at the end of the drain.
@@ -62,6 +71,9 @@ const drainGrace = 3 * time.Second
 func (c Config) withDefaults() (Config, error) {
 	if c.Timeout < 0 || c.Memory < 0 || c.Rows < 0 || c.Concurrency < 0 || c.QueueWait < 0 {
 		return c, errors.New("--query-timeout, --query-memory, --query-rows, --query-concurrency and --query-queue-wait must not be negative")
+	}
+	if c.ExportTimeout < 0 || c.ExportRows < -1 || c.ExportConcurrency < 0 {
+		return c, errors.New("--export-timeout and --export-concurrency must not be negative, nor --export-rows but for -1, no limit")
 	}
 	if c.Timeout == 0 {
 		c.Timeout = defaultTimeout
@@ -77,6 +89,15 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.QueueWait == 0 {
 		c.QueueWait = defaultQueueWait
+	}
+	if c.ExportTimeout == 0 {
+		c.ExportTimeout = defaultExportTimeout
+	}
+	if c.ExportRows == 0 {
+		c.ExportRows = defaultExportRows
+	}
+	if c.ExportConcurrency == 0 {
+		c.ExportConcurrency = defaultExportConcurrency
 	}
 	return c, nil
 }
@@ -94,6 +115,7 @@ type Service struct {
 	cfg      Config
 	log      *zap.Logger
 	engine   *engine
+	exports  *engine // the same ClickHouse, within the limits of exports
 	stored   *stored.Tracker
 	horizon  horizon
 	settings *chosen
@@ -101,6 +123,9 @@ type Service struct {
 	metrics  *metrics
 	verifier *identity.Verifier
 	handler  http.Handler
+
+	stopping chan struct{} // closed by Drain
+	stop     sync.Once
 }
 
 // New makes a Service. It connects to ClickHouse, Kafka and the token keys when
@@ -130,6 +155,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, errors.Join(err, eng.close())
 	}
 	s := &Service{cfg: cfg, log: deps.Log, engine: eng, stored: tracker, settings: openChosen(cfg.Kafka, deps.Log), emitter: emitter, metrics: m, verifier: verifier}
+	s.exports, s.stopping = eng.forExports(), make(chan struct{})
 	s.horizon.follow(tracker, deps.Log)
 	s.handler = s.routes()
 	deps.Ops.Ready("clickhouse", eng.ready)
@@ -147,6 +173,10 @@ func (s *Service) Handler() http.Handler { return s.handler }
 func (s *Service) drain() time.Duration {
 	return 2*s.cfg.QueueWait + s.cfg.Timeout + timeoutGrace + drainGrace
 }
+
+// Drain ends exports, which may take longer than anybody waits for the end of a
+// process: each tells its client that it is not complete. Searches go on.
+func (s *Service) Drain() { s.stop.Do(func() { close(s.stopping) }) }
 
 // Close closes the connections to ClickHouse and Kafka.
 func (s *Service) Close() error {
@@ -179,6 +209,7 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 	deps.Ops.Mount(mux)
 	mux.Handle("/", s.Handler())
 	defer context.AfterFunc(ctx, deps.Ops.Drain)()
+	defer context.AfterFunc(ctx, s.Drain)()
 	deps.Log.Info("query service listens", zap.String("addr", ln.Addr().String()))
 	if err := errors.Join(ops.Serve(ctx, ln, mux, s.drain(), deps.Log), s.Close()); err != nil {
 		return fmt.Errorf("query: %w", err)

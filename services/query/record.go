@@ -22,20 +22,25 @@ type record struct {
 func newRecord() *record {
 	r := &record{dest: make([]any, len(field.Fields))}
 	for i, f := range field.Fields {
-		switch f.Type {
-		case field.UUID:
-			r.dest[i] = new(uuid.UUID)
-		case field.Number:
-			r.dest[i] = new(uint32)
-		case field.Address:
-			r.dest[i] = new(netip.Addr)
-		case field.Instant:
-			r.dest[i] = new(int64) // milliseconds: the column's precision is 3
-		case field.Keyword, field.Text, field.Opaque, field.JSON:
-			r.dest[i] = new(string)
-		}
+		r.dest[i] = newDest(f.Type)
 	}
 	return r
+}
+
+// newDest is what a column of a type is scanned into.
+func newDest(t field.Type) any {
+	switch t {
+	case field.UUID:
+		return new(uuid.UUID)
+	case field.Number:
+		return new(uint32)
+	case field.Address:
+		return new(netip.Addr)
+	case field.Instant:
+		return new(int64) // milliseconds: the column's precision is 3
+	case field.Keyword, field.Text, field.Opaque, field.JSON:
+	}
+	return new(string)
 }
 
 // scan reads the current row.

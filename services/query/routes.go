@@ -13,7 +13,7 @@ import (
 
 // endpoint is one row of the route table. Its handler gets a verified caller
 // and either writes the answer or returns an error, which becomes a problem
-// document.
+// document. Every row is described in openapi.json.
 type endpoint struct {
 	name   string // metric label
 	method string
@@ -27,6 +27,7 @@ func (s *Service) endpoints() []endpoint {
 		{"search", http.MethodPost, "/audit-log/admin/search", s.search},
 		{"facets", http.MethodPost, "/audit-log/admin/search/facets", s.facets},
 		{"histogram", http.MethodPost, "/audit-log/admin/search/histogram", s.histogram},
+		{"export", http.MethodPost, "/audit-log/admin/search/export", s.export},
 		{"validate", http.MethodPost, "/audit-log/admin/search/validate", s.validate},
 		{"fields", http.MethodGet, "/audit-log/admin/search/fields", s.fields},
 		{"event", http.MethodGet, "/audit-log/admin/events/{id}", s.event},
@@ -50,6 +51,7 @@ func (s *Service) routes() http.Handler {
 		}
 		mux.Handle(path, s.byMethod(methods))
 	}
+	mux.Handle(openAPIPath, s.byMethod(map[string]http.Handler{http.MethodGet: named("openapi", http.HandlerFunc(serveOpenAPI))}))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, r, s.log, problem.Newf(problem.KindNotFound, "There is nothing at %s.", problem.Shorten(r.URL.Path)))
 	})

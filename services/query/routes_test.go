@@ -73,7 +73,8 @@ func (b *bench) token(t testing.TB, id identity.Identity) string {
 	return token
 }
 
-// do sends a request with a JSON body, as id unless it is nil.
+// do sends a request with a JSON body, as id unless it is nil, and holds both
+// to openapi.json.
 func (b *bench) do(t testing.TB, id *identity.Identity, method, path, body string, header ...string) *httptest.ResponseRecorder {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
@@ -88,6 +89,7 @@ func (b *bench) do(t testing.TB, id *identity.Identity, method, path, body strin
 	}
 	w := httptest.NewRecorder()
 	b.Handler().ServeHTTP(w, r)
+	conform(t, r, body, w)
 	return w
 }
 
