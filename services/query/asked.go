@@ -86,7 +86,7 @@ func (f *form) condition() qql.Expr {
 func both(all []qql.Expr) qql.Expr {
 	var parts qql.And
 	for _, x := range all {
-		if and, ok := any(x).(qql.And); ok {
+		if and, ok := x.(qql.And); ok {
 			parts = append(parts, and...)
 		} else {
 			parts = append(parts, x)
@@ -98,8 +98,7 @@ func both(all []qql.Expr) qql.Expr {
 	case 1:
 		return parts[0]
 	}
-	joined, _ := any(parts).(qql.Expr)
-	return joined
+	return parts
 }
 
 // queryViolation tells what qql.Parse refused.
@@ -123,14 +122,17 @@ func (a asked) allowed(id identity.Identity) error {
 	return nil
 }
 
-// defaultTimeframe is the days that a search without dates goes back.
-const defaultTimeframe = 30
-
 // bound fixes what was asked for to now, and adds the subscription's default
 // timeframe where the request names no dates. It must be called before the
-// filter is used.
-func (s *Service) bound(_ context.Context, _ identity.Identity, a *asked) error {
-	a.at(time.Now(), defaultTimeframe)
+// filter is used. Errors are those of chosen.of.
+func (s *Service) bound(ctx context.Context, id identity.Identity, a *asked) (err error) {
+	days := 0
+	if !a.dated() {
+		if days, err = s.settings.timeframe(ctx, id); err != nil {
+			return err
+		}
+	}
+	a.at(time.Now(), days)
 	return nil
 }
 
@@ -147,32 +149,7 @@ func (a *asked) at(now time.Time, days int) {
 
 // dated says that the request itself bounds createdDate, or means not to.
 func (a *asked) dated() bool {
-	return a.filter.Start != nil || a.filter.End != nil || mentions(a.filter.Where, "createdDate")
-}
-
-// mentions says whether a condition compares a field.
-func mentions(x qql.Expr, name string) bool {
-	switch x := any(x).(type) {
-	case qql.And:
-		for _, part := range x {
-			if mentions(part, name) {
-				return true
-			}
-		}
-	case qql.Or:
-		for _, part := range x {
-			if mentions(part, name) {
-				return true
-			}
-		}
-	case qql.Not:
-		return mentions(x.X, name)
-	case qql.Nested:
-		return x.Field.Name == name
-	case qql.Test:
-		return x.Field != nil && x.Field.Name == name
-	}
-	return false
+	return a.filter.Start != nil || a.filter.End != nil || qql.Mentions(a.filter.Where, "createdDate")
 }
 
 // appendApplied appends the members of an answer that say what the search was
@@ -190,4 +167,19 @@ func (a *asked) appendApplied(b []byte) []byte {
 		b = fmt.Appendf(b, `,"timeframeDays":%d`, a.days)
 	}
 	return b
+}
+
+// describe says what was asked for, for the audit event of a search.
+func (a *asked) describe(what string) string {
+	query := "everything"
+	if a.filter.Where != nil {
+		query = a.filter.Where.String()
+	}
+	date := func(ms *int64) string {
+		if ms == nil {
+			return "open"
+		}
+		return time.UnixMilli(*ms).UTC().Format(time.RFC3339)
+	}
+	return fmt.Sprintf("%s for %s, from %s to %s", what, query, date(a.filter.Start), date(a.filter.End))
 }

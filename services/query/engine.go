@@ -142,7 +142,7 @@ func (e *engine) query(ctx context.Context, name string, stmt sqlgen.Statement, 
 func (e *engine) stream(ctx context.Context, stmt sqlgen.Statement, each func(driver.Rows) error) error {
 	ctx = clickhouse.Context(ctx,
 		clickhouse.WithParameters(stmt.Params()),
-		clickhouse.WithSettings(e.settings(ctx)))
+		clickhouse.WithSettings(e.settings(ctx, stmt.Lazy())))
 	rows, err := e.conn.Query(ctx, stmt.SQL())
 	if err != nil {
 		return err
@@ -158,14 +158,21 @@ func (e *engine) stream(ctx context.Context, stmt sqlgen.Statement, each func(dr
 
 // settings are the limits of one statement. Overflow throws: a part of an
 // answer must never pass for the whole. Read-only but for these settings; the
-// comment ties ClickHouse's query log to ours.
-func (e *engine) settings(ctx context.Context) clickhouse.Settings {
+// comment ties ClickHouse's query log to ours. A lazy statement is refused by no
+// number of rows: ClickHouse counts those that it would read without a LIMIT.
+func (e *engine) settings(ctx context.Context, lazy bool) clickhouse.Settings {
+	rows := e.cfg.Rows
+	if lazy {
+		rows = 0
+	}
 	return clickhouse.Settings{
 		"readonly":              2,
 		"log_comment":           "auditrail query " + requestIDOf(ctx),
 		"max_execution_time":    strconv.FormatFloat(e.cfg.Timeout.Seconds(), 'f', -1, 64),
 		"timeout_overflow_mode": "throw",
 		"max_memory_usage":      int64(e.cfg.Memory),
+		"max_rows_to_read":      rows,
+		"read_overflow_mode":    "throw",
 		"max_result_bytes":      maxResult,
 		"result_overflow_mode":  "throw",
 	}
@@ -201,7 +208,9 @@ func (e *engine) explain(err error) error {
 		label, p = "timeout", tooBroad("took longer than the limit of "+e.cfg.Timeout.String()+" (--query-timeout)")
 	case isException && ex.Code == codeMemory && ofTheQuery(ex.Message):
 		label, p = "memory", tooBroad("needed more memory than the limit of "+e.cfg.Memory.String()+" (--query-memory)")
-	case isException && (ex.Code == codeTooLargeResult || ex.Code == codeTooManyRows || ex.Code == codeTooManyBytes):
+	case isException && ex.Code == codeTooManyRows:
+		label, p = "rows", tooBroad(fmt.Sprintf("would read more rows than the limit of %d (--query-rows)", e.cfg.Rows))
+	case isException && (ex.Code == codeTooLargeResult || ex.Code == codeTooManyBytes):
 		label, p = "size", tooBroad("found more data than fits one answer ("+bytesize.Bytes(maxResult).String()+"); ask for a smaller page too")
 	case isException && (ex.Code == codeTooManyQueries || ex.Code == codeCancelled || ex.Code == codeMemory):
 		label, p = "busy", problem.New(problem.KindUnavailable, "The store is busy. Try again shortly.")

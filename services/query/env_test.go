@@ -123,6 +123,7 @@ type answer struct {
 	TotalCount   int64            `json:"totalCount"`
 	PageNumber   int64            `json:"pageNumber"`
 	PageSize     int64            `json:"pageSize"`
+	SearchAfter  string           `json:"searchAfter"`
 }
 
 func (a answer) ids() []string {

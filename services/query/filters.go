@@ -2,20 +2,14 @@ package query
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strconv"
-	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/auditrail/auditrail/services/internal/problem"
 	"github.com/auditrail/auditrail/services/internal/qql"
-)
-
-// Limits of the structured filters.
-const (
-	maxFilters      = 20
-	maxFilterValues = 100 // of one filter
 )
 
 // filterMembers are the members of one filter.
@@ -24,7 +18,7 @@ var filterMembers = []string{"field", "operator", "value"}
 // where returns the condition of the member where, a list of structured
 // filters; nil when there are none or they are broken.
 func (f *form) where() qql.Expr {
-	elements, ok := f.list("where", maxFilters)
+	elements, ok := f.list("where", qql.MaxFilters)
 	if !ok {
 		return nil
 	}
@@ -39,7 +33,11 @@ func (f *form) where() qql.Expr {
 	x, errs := qql.FromFilters(filters)
 	for i := range filters {
 		if err := errs[i]; err != nil {
-			f.violate(problem.Violation{Field: fmt.Sprintf("where[%d]", i), Message: err.Error()})
+			at := fmt.Sprintf("where[%d]", i)
+			if of, ok := errors.AsType[*qql.FilterError](err); ok {
+				at += "." + of.Member
+			}
+			f.violate(problem.Violation{Field: at, Message: err.Error()})
 		}
 	}
 	if len(errs) > 0 {
@@ -50,13 +48,8 @@ func (f *form) where() qql.Expr {
 
 // filter reads one filter. at says where it stands.
 func (f *form) filter(at string, raw jsontext.Value) (filter qql.Filter) {
-	if raw.Kind() != '{' {
-		f.violate(problem.Violation{Field: at, Value: problem.Shorten(string(raw)), Message: `must be an object such as {"field": "action", "operator": "is", "value": "Add"}`})
-		return filter
-	}
-	inner, err := readForm(raw, filterMembers)
-	if err != nil { // cannot be: the value was decoded
-		f.violate(problem.Violation{Field: at, Message: "is not valid JSON"})
+	inner, ok := f.object(at, raw, filterMembers)
+	if !ok {
 		return filter
 	}
 	for _, name := range filterMembers {
@@ -67,10 +60,7 @@ func (f *form) filter(at string, raw jsontext.Value) (filter qql.Filter) {
 	filter.Field, _ = inner.short("field", qql.MaxLength)
 	filter.Operator, _ = inner.short("operator", qql.MaxLength)
 	filter.Values = inner.values("value")
-	for _, v := range inner.violations {
-		v.Field = at + "." + v.Field
-		f.violate(v)
-	}
+	f.within(at, inner)
 	return filter
 }
 
@@ -80,7 +70,7 @@ func (f *form) values(name string) []string {
 	raw, given := f.members[name]
 	elements := []jsontext.Value{raw}
 	if given && raw.Kind() == '[' {
-		elements, given = f.list(name, maxFilterValues)
+		elements, given = f.list(name, qql.MaxFilterValues)
 		if !given {
 			return nil
 		}
@@ -104,13 +94,6 @@ func (f *form) values(name string) []string {
 			}
 		default:
 			f.violate(problem.Violation{Field: name, Value: problem.Shorten(text), Message: "must be a string, a number or a list of them"})
-			return nil
-		}
-		if n := utf8.RuneCountInString(text); n > qql.MaxLength {
-			f.violate(problem.Violation{
-				Field: name, Value: problem.Shorten(text), Limit: fmt.Sprintf("%d characters", qql.MaxLength),
-				Message: fmt.Sprintf("is %d characters long; the limit is %d", n, qql.MaxLength),
-			})
 			return nil
 		}
 		values[i] = text

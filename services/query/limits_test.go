@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"errors"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -56,7 +57,7 @@ func until(t *testing.T, what string, cond func() bool) {
 func TestTimeLimit(t *testing.T) {
 	db := newDatabase(t)
 	db.endless(t)
-	b := newBench(t, db.cfg, func(c *Config) { c.Timeout = 300 * time.Millisecond })
+	b := newBench(t, db.cfg, func(c *Config) { c.Timeout, c.Rows = 300*time.Millisecond, math.MaxInt64 })
 	w := b.do(t, &manager, "POST", searchPath, `{"startDate":0}`)
 	if w.Code != 422 || !strings.Contains(w.Body.String(), "limit of 300ms (--query-timeout)") || !strings.Contains(w.Body.String(), "Narrow it") {
 		t.Errorf("got %d %s", w.Code, w.Body)
@@ -80,7 +81,7 @@ func TestMemoryLimit(t *testing.T) {
 func TestStatementsCannotWrite(t *testing.T) {
 	db := newDatabase(t)
 	b := newBench(t, db.cfg, nil)
-	ctx := clickhouse.Context(t.Context(), clickhouse.WithSettings(b.engine.settings(t.Context())))
+	ctx := clickhouse.Context(t.Context(), clickhouse.WithSettings(b.engine.settings(t.Context(), false)))
 	for _, s := range []string{"CREATE TABLE x (a Int8) ENGINE = Memory", "TRUNCATE TABLE audit_events", "INSERT INTO audit_events (id) SELECT generateUUIDv4()"} {
 		err := b.engine.conn.Exec(ctx, s)
 		if ex, ok := errors.AsType[*clickhouse.Exception](err); !ok || ex.Code != 164 {

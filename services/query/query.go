@@ -41,6 +41,7 @@ type Config struct {
 type Limits struct {
 	Timeout     time.Duration  `name:"query-timeout" help:"Longest time a statement may run in ClickHouse; then the request is refused with advice to narrow it." default:"30s"`
 	Memory      bytesize.Bytes `name:"query-memory" help:"Most memory a statement may use in ClickHouse, such as 512MiB. A request runs up to two statements at once." default:"2GiB"`
+	Rows        int64          `name:"query-rows" help:"Most rows that a statement may have to read in ClickHouse where it must look at all that match: counts, facets, histograms, other orders than newest first." default:"1000000000"`
 	Concurrency int            `name:"query-concurrency" help:"Requests that may use ClickHouse at the same time, at most half of them for one subscription; the others wait." default:"8"`
 	QueueWait   time.Duration  `name:"query-queue-wait" help:"Longest time a request waits for its turn (--query-concurrency) before it is refused with 503." default:"5s"`
 }
@@ -49,6 +50,7 @@ type Limits struct {
 const (
 	defaultTimeout     = 30 * time.Second
 	defaultMemory      = 2 << 30
+	defaultRows        = 1_000_000_000
 	defaultConcurrency = 8
 	defaultQueueWait   = 5 * time.Second
 )
@@ -58,14 +60,17 @@ const drainGrace = 3 * time.Second
 
 // withDefaults fills in zero limits and refuses impossible ones.
 func (c Config) withDefaults() (Config, error) {
-	if c.Timeout < 0 || c.Memory < 0 || c.Concurrency < 0 || c.QueueWait < 0 {
-		return c, errors.New("--query-timeout, --query-memory, --query-concurrency and --query-queue-wait must not be negative")
+	if c.Timeout < 0 || c.Memory < 0 || c.Rows < 0 || c.Concurrency < 0 || c.QueueWait < 0 {
+		return c, errors.New("--query-timeout, --query-memory, --query-rows, --query-concurrency and --query-queue-wait must not be negative")
 	}
 	if c.Timeout == 0 {
 		c.Timeout = defaultTimeout
 	}
 	if c.Memory == 0 {
 		c.Memory = defaultMemory
+	}
+	if c.Rows == 0 {
+		c.Rows = defaultRows
 	}
 	if c.Concurrency == 0 {
 		c.Concurrency = defaultConcurrency
@@ -90,6 +95,7 @@ type Service struct {
 	log      *zap.Logger
 	engine   *engine
 	stored   *stored.Tracker
+	horizon  horizon
 	settings *chosen
 	emitter  *emit.Emitter // of the product's own audit events
 	metrics  *metrics
@@ -124,6 +130,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, errors.Join(err, eng.close())
 	}
 	s := &Service{cfg: cfg, log: deps.Log, engine: eng, stored: tracker, settings: openChosen(cfg.Kafka, deps.Log), emitter: emitter, metrics: m, verifier: verifier}
+	s.horizon.follow(tracker, deps.Log)
 	s.handler = s.routes()
 	deps.Ops.Ready("clickhouse", eng.ready)
 	deps.Ops.Ready("settings", s.settings.ready)
@@ -143,6 +150,7 @@ func (s *Service) drain() time.Duration {
 
 // Close closes the connections to ClickHouse and Kafka.
 func (s *Service) Close() error {
+	s.horizon.close()
 	s.stored.Close()
 	s.settings.close()
 	return errors.Join(closeEmitter(s.emitter), s.engine.close())

@@ -10,6 +10,7 @@ import (
 	"github.com/segmentio/encoding/json"
 
 	"github.com/auditrail/auditrail/services/internal/field"
+	"github.com/auditrail/auditrail/services/internal/sqlgen"
 )
 
 // record reads rows made by sqlgen.Rows and writes them as JSON. It is reused
@@ -40,25 +41,57 @@ func newRecord() *record {
 // scan reads the current row.
 func (r *record) scan(rows driver.Rows) error { return rows.Scan(r.dest...) }
 
-// appendJSON appends the row as a JSON object: some fields always, the others
-// only when they are not empty.
-func (r *record) appendJSON(b []byte) []byte {
+// appendJSON appends the fields of a view as a JSON object: some always, the
+// others only when they are not empty.
+func (r *record) appendJSON(b []byte, v view) []byte {
 	b = append(b, '{')
+	first := true
 	for i, f := range field.Fields {
+		shown, always := v.shows(f.Name, f.Always)
+		if !shown {
+			continue
+		}
 		start := len(b)
-		if i > 0 {
+		if !first {
 			b = append(b, ',')
 		}
 		b = append(b, '"')
 		b = append(b, f.Name...)
 		b = append(b, '"', ':')
 		var empty bool
-		b, empty = appendValue(b, f.Type, r.dest[i])
-		if empty && !f.Always {
+		if b, empty = appendValue(b, f.Type, r.dest[i]); empty && !always {
 			b = b[:start]
+			continue
 		}
+		first = false
 	}
 	return append(b, '}')
+}
+
+// position is the row's place in an order; see sqlgen.Position.
+func (r *record) position(sort sqlgen.Sort) (value []byte, date int64, id uuid.UUID) {
+	for i := range field.Fields {
+		f := &field.Fields[i]
+		switch d := r.dest[i].(type) {
+		case *uuid.UUID:
+			id = *d
+		case *int64:
+			date = *d
+		case *uint32:
+			if f == sort.Field {
+				value = strconv.AppendUint(nil, uint64(*d), 10)
+			}
+		case *netip.Addr:
+			if f == sort.Field {
+				value = []byte(netip.AddrFrom16(d.As16()).String())
+			}
+		case *string:
+			if f == sort.Field {
+				value = []byte((*d)[:min(len(*d), sqlgen.SortBytes)])
+			}
+		}
+	}
+	return value, date, id
 }
 
 // appendValue appends one value and tells whether it is the empty one.
@@ -82,6 +115,14 @@ func appendValue(b []byte, t field.Type, v any) ([]byte, bool) {
 		return appendText(b, *v), *v == ""
 	}
 	return append(b, "null"...), true // cannot be: newRecord makes no other
+}
+
+// plainAddress is an address as records show it: IPv4 is not mapped.
+func plainAddress(text string) string {
+	if a, err := netip.ParseAddr(text); err == nil {
+		return a.Unmap().String()
+	}
+	return text
 }
 
 // appendText appends a JSON string. HTML stays as it is, so that links come

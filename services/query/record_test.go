@@ -42,13 +42,13 @@ func TestEmptyRecordShowsTheSamplesFields(t *testing.T) {
 	want := `{"id":"00000000-0000-0000-0000-000000000000","auditEnabledAppId":0,"applicationName":"","moduleCode":"","moduleName":"",` +
 		`"userName":"","userRole":"","userUuid":"","customerUuid":"","client":"","sourceIp":"","createdDate":0,"targetType":"",` +
 		`"targetName":"","action":"","status":"","auditComment":"","externalChangeLink":""}`
-	if d := cmp.Diff(string(newRecord().appendJSON(nil)), want); d != "" {
+	if d := cmp.Diff(string(newRecord().appendJSON(nil, nil)), want); d != "" {
 		t.Errorf("(-got +want)\n%s", d)
 	}
 }
 
 func TestRecordAdditionsComeOnlyWhenNotEmpty(t *testing.T) {
-	base := string(newRecord().appendJSON(nil))
+	base := string(newRecord().appendJSON(nil, nil))
 	for _, c := range []struct{ name, value, want string }{
 		{"endpointType", "Web UI", `,"endpointType":"Web UI"`},
 		{"businessUnit", "EU", `,"businessUnit":"EU"`},
@@ -61,7 +61,7 @@ func TestRecordAdditionsComeOnlyWhenNotEmpty(t *testing.T) {
 		{"extra", `{"a":`, `,"extra":"{\"a\":"`},
 		{"extra", `{"a":1}]`, `,"extra":"{\"a\":1}]"`},
 	} {
-		got := string(fill(t, map[string]any{c.name: c.value}).appendJSON(nil))
+		got := string(fill(t, map[string]any{c.name: c.value}).appendJSON(nil, nil))
 		if d := cmp.Diff(got, strings.TrimSuffix(base, "}")+c.want+"}"); d != "" {
 			t.Errorf("%s (-got +want)\n%s", c.name, d)
 		}
@@ -81,7 +81,7 @@ func TestAddresses(t *testing.T) {
 		var got struct {
 			SourceIP string `json:"sourceIp"`
 		}
-		if err := json.Unmarshal(fill(t, map[string]any{"sourceIp": ip}).appendJSON(nil), &got); err != nil {
+		if err := json.Unmarshal(fill(t, map[string]any{"sourceIp": ip}).appendJSON(nil, nil), &got); err != nil {
 			t.Fatal(err)
 		}
 		if got.SourceIP != want {
@@ -94,7 +94,7 @@ func FuzzRecordText(f *testing.F) {
 	f.Add("http://h/?a=1&b=<2>", `{"a":"\u2028"}`)
 	f.Add("\xff\x00\u2028", "[\xff]")
 	f.Fuzz(func(t *testing.T, text, raw string) {
-		b := fill(t, map[string]any{"auditComment": text, "extra": raw, "changes": raw}).appendJSON(nil)
+		b := fill(t, map[string]any{"auditComment": text, "extra": raw, "changes": raw}).appendJSON(nil, nil)
 		var got struct {
 			AuditComment string `json:"auditComment"`
 		}

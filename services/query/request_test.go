@@ -71,7 +71,7 @@ func TestParseSearchAccepts(t *testing.T) {
 			t.Errorf("%s: %v", c.body, err)
 			continue
 		}
-		if d := cmp.Diff(got, c.want, cmp.AllowUnexported(searchRequest{}, asked{})); d != "" {
+		if d := cmp.Diff(got, c.want, cmp.AllowUnexported(searchRequest{}, asked{}, cursor{})); d != "" {
 			t.Errorf("%s (-got +want)\n%s", c.body, d)
 		}
 	}

@@ -25,6 +25,11 @@ type endpoint struct {
 func (s *Service) endpoints() []endpoint {
 	return []endpoint{
 		{"search", http.MethodPost, "/audit-log/admin/search", s.search},
+		{"facets", http.MethodPost, "/audit-log/admin/search/facets", s.facets},
+		{"histogram", http.MethodPost, "/audit-log/admin/search/histogram", s.histogram},
+		{"validate", http.MethodPost, "/audit-log/admin/search/validate", s.validate},
+		{"fields", http.MethodGet, "/audit-log/admin/search/fields", s.fields},
+		{"event", http.MethodGet, "/audit-log/admin/events/{id}", s.event},
 		{"settings", http.MethodGet, "/audit-log/admin/settings", s.showSettings},
 		{"settings", http.MethodPut, "/audit-log/admin/settings", s.changeSettings},
 	}

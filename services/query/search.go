@@ -2,14 +2,16 @@ package query
 
 import (
 	"context"
+	"fmt"
+	"math"
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/auditrail/auditrail/services/internal/identity"
+	"github.com/auditrail/auditrail/services/internal/problem"
 	"github.com/auditrail/auditrail/services/internal/sqlgen"
 	"github.com/auditrail/auditrail/services/internal/visibility"
 )
@@ -21,62 +23,85 @@ const (
 	defaultPageSize = 10
 )
 
-// How long a client may take to receive an answer, which is held in memory
-// until then: writeGrace, and its size at the slowest rate that we serve.
-const (
-	writeGrace   = 10 * time.Second
-	slowestWrite = 512 << 10 // bytes a second
-)
-
 // searchRequest is what POST /audit-log/admin/search asks for.
 type searchRequest struct {
 	asked
 	pageNumber int64
 	pageSize   int64
+	sort       sqlgen.Sort
+	after      *cursor // nil: from the beginning
+	view       view
 }
 
 // searchMembers are the members of a search request beside askedMembers.
-var searchMembers = []string{"pageNumber", "pageSize"}
+var searchMembers = []string{"pageNumber", "pageSize", "sort", "searchAfter", "view"}
 
 // read reads them.
 func (req *searchRequest) read(f *form) {
 	req.pageSize = defaultPageSize
-	if n, ok := f.number("pageNumber", 0, maxPageNumber); ok {
+	if n, ok := f.number("pageNumber", math.MinInt64, math.MaxInt64); ok && (n < 0 || n > maxPageNumber) {
+		f.violate(problem.Violation{
+			Field: "pageNumber", Value: strconv.FormatInt(n, 10), Limit: fmt.Sprintf("0 to %d", maxPageNumber),
+			Message: fmt.Sprintf("must be 0 to %d; to go further, pass on searchAfter of each answer instead", maxPageNumber),
+		})
+	} else {
 		req.pageNumber = n
 	}
 	if n, ok := f.number("pageSize", 1, maxPageSize); ok {
 		req.pageSize = n
 	}
+	req.sort = f.sort()
+	req.view = f.view()
+	text, ok := f.short("searchAfter", maxCursor)
+	if !ok {
+		return
+	}
+	if req.pageNumber > 0 {
+		f.violate(cursorViolation("does not go with a pageNumber above 0: it says itself where the page begins"))
+		return
+	}
+	var err error
+	if req.after, err = decodeCursor(text, req.sort); err != nil {
+		f.violate(cursorViolation(err.Error()))
+	}
 }
 
 // search answers POST /audit-log/admin/search: one page of the events that
-// the caller may see, newest first, and their exact number.
+// the caller may see, newest first unless asked otherwise, and their exact
+// number.
 func (s *Service) search(w http.ResponseWriter, r *http.Request, id identity.Identity) (err error) {
 	var req searchRequest
 	if req.asked, err = readAsked(w, r, id, searchMembers, req.read); err != nil {
 		return err
 	}
-	if err := s.bound(r.Context(), id, &req.asked); err != nil {
+	see := visibility.For(id)
+	next := cursor{} // what the next page begins with
+	if next.Query, err = fingerprint(see, &req.asked, req.sort); err != nil {
 		return err
 	}
-	answer, release, err := s.runSearch(r.Context(), id, req)
+	if req.after != nil {
+		err = req.after.resume(see, &req.asked, req.sort)
+	} else {
+		err = s.bound(r.Context(), id, &req.asked)
+	}
 	if err != nil {
 		return err
 	}
-	defer release()
-	return writeJSON(w, answer)
+	next.Now, next.Days = req.filter.Now.UnixMilli(), req.days
+	return s.answer(w, r, id, req.describe("search"), func(ctx context.Context) (found, error) {
+		return s.runSearch(ctx, see, req, next)
+	})
 }
 
 // runSearch runs the page and the count side by side and returns the answer's
-// body. The caller calls release once it has been sent.
-func (s *Service) runSearch(ctx context.Context, id identity.Identity, req searchRequest) (body []byte, release func(), err error) {
-	leave, err := s.engine.enter(ctx, id.CustomerUUID)
-	if err != nil {
-		return nil, nil, err
+// body. In a walk, the count is that of its beginning.
+func (s *Service) runSearch(ctx context.Context, see visibility.Predicate, req searchRequest, next cursor) (found, error) {
+	complete := s.horizon.completeUpTo()
+	// One more than is shown: it tells whether there is more.
+	page := sqlgen.Page{Sort: req.sort, Offset: req.pageNumber * req.pageSize, Limit: req.pageSize + 1}
+	if req.after != nil {
+		page.After = req.after.position()
 	}
-	defer leave()
-	see := visibility.For(id)
-	page := sqlgen.Page{Offset: req.pageNumber * req.pageSize, Limit: req.pageSize}
 	answer := []byte(`{"auditRecords":[`)
 	var rows int64
 	var count uint64
@@ -84,33 +109,45 @@ func (s *Service) runSearch(ctx context.Context, id identity.Identity, req searc
 	g.Go(s.guard(ctx, func() error {
 		rec := newRecord()
 		return s.engine.query(run, "rows", sqlgen.Rows(see, req.filter, page), func(r driver.Rows) error {
+			if rows++; rows > req.pageSize {
+				return nil
+			}
 			if err := rec.scan(r); err != nil {
 				return err
 			}
-			if rows++; rows > 1 {
+			if rows > 1 {
 				answer = append(answer, ',')
 			}
-			answer = rec.appendJSON(answer)
+			answer = rec.appendJSON(answer, req.view)
+			if rows == req.pageSize {
+				next.Value, next.Date, next.ID = rec.position(req.sort)
+			}
 			return nil
 		})
 	}))
-	g.Go(s.guard(ctx, func() error {
-		return s.engine.query(run, "count", sqlgen.Count(see, req.filter), func(r driver.Rows) error { return r.Scan(&count) })
-	}))
-	if err := g.Wait(); err != nil {
-		return nil, nil, err
+	if req.after == nil {
+		g.Go(s.guard(ctx, func() error {
+			return s.engine.query(run, "count", sqlgen.Count(see, req.filter), func(r driver.Rows) error { return r.Scan(&count) })
+		}))
 	}
-	answer = append(answer, `],"totalCount":`...)
-	answer = strconv.AppendInt(answer, total(page, rows, int64(min(count, 1<<62))), 10)
-	answer = append(answer, `,"pageNumber":`...)
-	answer = strconv.AppendInt(answer, req.pageNumber, 10)
-	answer = append(answer, `,"pageSize":`...)
-	answer = strconv.AppendInt(answer, req.pageSize, 10)
-	answer = append(answer, ',')
-	answer = append(req.appendApplied(answer), '}')
-	// Before the place is left: what waits here is in memory too.
-	release, err = s.engine.hold(ctx, id.CustomerUUID, int64(cap(answer)))
-	return answer, release, err
+	if err := g.Wait(); err != nil {
+		return found{}, err
+	}
+	next.Total = total(page, rows, int64(min(count, 1<<62)))
+	if req.after != nil {
+		next.Total = req.after.Total
+	}
+	answer = fmt.Appendf(answer, `],"totalCount":%d,"pageNumber":%d,"pageSize":%d,`, next.Total, req.pageNumber, req.pageSize)
+	answer = req.appendApplied(answer)
+	answer = append(answer, `,"completeUpTo":`+complete...)
+	if rows > req.pageSize {
+		after, err := next.encode()
+		if err != nil {
+			return found{}, err
+		}
+		answer = append(answer, `,"searchAfter":"`+after+`"`...)
+	}
+	return found{append(answer, '}'), min(rows, req.pageSize)}, nil
 }
 
 // total makes one story of two statements that saw the table at slightly
@@ -126,26 +163,4 @@ func total(page sqlgen.Page, rows, count int64) int64 {
 	default:
 		return min(count, page.Offset)
 	}
-}
-
-// writeJSON writes a complete answer.
-func writeJSON(w http.ResponseWriter, body []byte) error {
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	h.Set("Cache-Control", "no-store")
-	rc := http.NewResponseController(w)
-	_ = rc.SetWriteDeadline(time.Now().Add(writeTime(len(body)))) // test writers have none
-	w.WriteHeader(http.StatusOK)
-	if _, err := w.Write(body); err != nil || rc.Flush() != nil { //nolint:gosec // JSON, not HTML, and nosniff
-		return nil // a client that hung up, or reads too slowly, is no error of ours
-	}
-	// The deadline is the connection's: its next answer must not meet it.
-	_ = rc.SetWriteDeadline(time.Time{})
-	return nil
-}
-
-// writeTime is how long sending an answer of n bytes may take.
-func writeTime(n int) time.Duration {
-	return writeGrace + time.Duration(n)*time.Second/slowestWrite
 }

@@ -23,9 +23,17 @@ const (
 	MaxFilterValue  = 500 // characters in a value
 )
 
+// FilterError says what is wrong with a filter.
+type FilterError struct {
+	Member  string // field, operator or value
+	Message string // what is wrong, and what would do
+}
+
+func (e *FilterError) Error() string { return e.Message }
+
 // FromFilters makes the condition that all filters demand; nil when there are
-// none. The errors are those of the filters, by their index; nil when there
-// are none.
+// none. The errors are those of the filters, by their index, each a
+// *FilterError; nil when there are none.
 func FromFilters(filters []Filter) (Expr, map[int]error) {
 	if len(filters) > MaxFilters {
 		return nil, map[int]error{MaxFilters: fmt.Errorf("there are %d filters; at most %d are possible", len(filters), MaxFilters)}
@@ -55,7 +63,7 @@ func FromFilters(filters []Filter) (Expr, map[int]error) {
 func (f Filter) expr() (Expr, error) {
 	of, nested := find(field.Fields, f.Field)
 	if of == nil {
-		return nil, errors.New(unknown(field.Fields, f.Field))
+		return nil, &FilterError{"field", unknown(field.Fields, f.Field)}
 	}
 	var operator string
 	for _, o := range FilterOperators(of.Type) {
@@ -64,12 +72,12 @@ func (f Filter) expr() (Expr, error) {
 		}
 	}
 	if operator == "" {
-		return nil, fmt.Errorf("%s is %s and has no operator %s; it has %s", of.Name, kind(of.Type), quoteForMessage(f.Operator),
-			list(FilterOperators(of.Type)))
+		return nil, &FilterError{"operator", fmt.Sprintf("%s is %s and has no operator %s; it has %s", of.Name, kind(of.Type),
+			quoteForMessage(f.Operator), list(FilterOperators(of.Type)))}
 	}
 	cond, err := f.cond(of, operator)
 	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w", of.Name, operator, err)
+		return nil, &FilterError{"value", fmt.Sprintf("%s %s: %s", of.Name, operator, err)}
 	}
 	var x Expr = Test{of, cond}
 	if nested != nil {

@@ -111,6 +111,11 @@ func TestNewestPageReadsLittle(t *testing.T) {
 		t.Errorf("%d rows read for a page of 100", read)
 	}
 	t.Logf("%d rows read", read)
+	// So is a page deep in a walk.
+	deep := sqlgen.Page{Limit: 100, After: &sqlgen.Position{CreatedDate: 1782777600000 - 1_000_000}}
+	if read := query(t, conn, sqlgen.Rows(manager, sqlgen.Filter{}, deep), func(driver.Rows) error { return nil }); read == 0 || read > 100_000 {
+		t.Errorf("%d rows read for a page of 100, 100,000 deep", read)
+	}
 	start, end := int64(1782777600000-1000), int64(1782777600000)
 	var n uint64
 	query(t, conn, sqlgen.Count(manager, sqlgen.Filter{Start: &start, End: &end}), func(r driver.Rows) error { return r.Scan(&n) })

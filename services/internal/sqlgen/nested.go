@@ -9,8 +9,8 @@ import (
 	"github.com/auditrail/auditrail/services/internal/qql"
 )
 
-// jsonToken is a string, a mark of punctuation or another word of JSON.
-const jsonToken = `'"(?:[^"\\\\]|\\\\[\\s\\S])*"|[{}\\[\\],:]|[^ \\t\\n\\r{}\\[\\],:"]+'`
+// jsonLexeme is a regular expression: a string, a mark of punctuation or another word of JSON.
+const jsonLexeme = `'"(?:[^"\\\\]|\\\\[\\s\\S])*"|[{}\\[\\],:]|[^ \\t\\n\\r{}\\[\\],:"]+'`
 
 // entries makes an array of the entries of a JSON array, each a tuple of the
 // values of field.ChangeFields. The engine's own functions for JSON would write
@@ -20,7 +20,7 @@ const jsonToken = `'"(?:[^"\\\\]|\\\\[\\s\\S])*"|[{}\\[\\],:]|[^ \\t\\n\\r{}\\[\
 func entries(column string) string {
 	// Tokens with their depth, those outside of the entries left out.
 	pairs := "arrayFilter(p -> p.2 >= 2, arrayMap(t -> arrayZip(t, arrayCumSum(w -> multiIf(w IN ('{', '['), 1, w IN ('}', ']'), -1, 0), t)), [extractAll(toValidUTF8(" +
-		column + "), " + jsonToken + ")])[1])"
+		column + "), " + jsonLexeme + ")])[1])"
 	// An entry's members, each a list of tokens: { or a comma, name, colon, value.
 	members := "arraySplit(p -> p.2 = 2 AND p.1 IN ('{', ','), e)"
 	values := make([]string, len(field.ChangeFields))

@@ -18,11 +18,16 @@ import (
 type Statement struct {
 	sql    string
 	params param.Set
+	lazy   bool
 }
 
 // SQL returns the text: constant parts, columns of the field table and
 // placeholders.
 func (s Statement) SQL() string { return s.sql }
+
+// Lazy says that the statement reads along the primary key until it has enough:
+// how many rows the engine expects to read says nothing about it.
+func (s Statement) Lazy() bool { return s.lazy }
 
 // Params returns a copy of the parameter values; see param.Set for their form.
 func (s Statement) Params() map[string]string { return maps.Clone(s.params) }
@@ -39,20 +44,21 @@ type Filter struct {
 	Now   time.Time
 }
 
-// Page picks rows from the newest-first order.
+// Page picks rows from an order.
 type Page struct {
-	Offset int64 // rows to pass over, 0 or more
-	Limit  int64 // rows to return at most, 1 or more
+	Sort   Sort
+	After  *Position // rows behind it; nil: from the beginning
+	Offset int64     // rows to pass over, 0 or more
+	Limit  int64     // rows to return at most, 1 or more
 }
 
 // from is the table of audit events.
 const from = " FROM audit_events"
 
 // newestFirst is the order of events: newest first, ties by the text of the
-// id, descending. ClickHouse orders a UUID by its second half first, for
-// historical reasons; as a number it sorts as its text does, and that is how
-// the primary key ends: a page is read backwards along the key.
-const newestFirst = " ORDER BY created_date DESC, toUInt128(id) DESC"
+// id, descending. That is how the primary key ends: a page is read backwards
+// along the key.
+const newestFirst = " ORDER BY created_date DESC, " + idNumber + " DESC"
 
 // columns lists the columns of field.Fields, in order.
 var columns = func() string {
@@ -63,15 +69,19 @@ var columns = func() string {
 	return strings.Join(names, ", ")
 }()
 
-// Rows makes the statement for one page of events, newest first, with the
-// columns of field.Fields in their order.
+// Rows makes the statement for one page of events, with the columns
+// of field.Fields in their order.
 func Rows(p visibility.Predicate, f Filter, page Page) Statement {
 	params := param.Set{}
 	where := condition(p, f, params)
+	if page.After != nil {
+		where += " AND " + page.Sort.after(*page.After, params)
+	}
 	return Statement{
-		sql: "SELECT " + columns + from + where + newestFirst +
+		sql: "SELECT " + columns + from + where + page.Sort.orderBy() +
 			" LIMIT " + params.Int("page_limit", page.Limit) + " OFFSET " + params.Int("page_offset", page.Offset),
 		params: params,
+		lazy:   page.Sort.Field == nil,
 	}
 }
 
@@ -100,12 +110,12 @@ func condition(p visibility.Predicate, f Filter, params param.Set) string {
 // Instants that a DateTime64(3) can hold, 1900-01-01 to 2299-12-31, in
 // milliseconds since the Unix epoch. Events lie well inside.
 const (
-	minInstant = -2208988800000
-	maxInstant = 10413791999999
+	MinInstant = -2208988800000
+	MaxInstant = 10413791999999
 )
 
 // instant compares as the column's own type, so that the primary key and the
 // months serve. A bound beyond the type's range bounds like the range's end.
 func instant(params param.Set, name string, ms int64) string {
-	return "fromUnixTimestamp64Milli(" + params.Int(name, min(max(ms, minInstant), maxInstant)) + ", 'UTC')"
+	return "fromUnixTimestamp64Milli(" + params.Int(name, min(max(ms, MinInstant), MaxInstant)) + ", 'UTC')"
 }

@@ -6,9 +6,12 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
+	"github.com/auditrail/auditrail/services/internal/field"
 	"github.com/auditrail/auditrail/services/internal/identity"
+	"github.com/auditrail/auditrail/services/internal/sqlgen/param"
 	"github.com/auditrail/auditrail/services/internal/visibility"
 )
 
@@ -41,6 +44,32 @@ func TestStatements(t *testing.T) {
 	}
 }
 
+// TestOrders holds the clauses of each kind of order: a position in one by
+// createdDate bounds the primary key.
+func TestOrders(t *testing.T) {
+	const date, id = "fromUnixTimestamp64Milli({after_date:Int64}, 'UTC')", "toUInt128(toUUID({after_id:String}))"
+	const newer = "(created_date < " + date + " OR created_date = " + date + " AND toUInt128(id) < " + id + ")"
+	for _, c := range []struct{ field, order, after string }{
+		{"", " ORDER BY created_date DESC, toUInt128(id) DESC", "created_date <= " + date + " AND (created_date < " + date + " OR toUInt128(id) < " + id + ")"},
+		{"createdDate", " ORDER BY created_date ASC, toUInt128(id) DESC", "created_date >= " + date + " AND (created_date > " + date + " OR toUInt128(id) < " + id + ")"},
+		{"id", " ORDER BY toUInt128(id) ASC", "toUInt128(id) > " + id},
+		{"auditEnabledAppId", " ORDER BY audit_enabled_app_id ASC, created_date DESC, toUInt128(id) DESC",
+			"(audit_enabled_app_id > toUInt32({after_value:String}) OR audit_enabled_app_id = toUInt32({after_value:String}) AND " + newer + ")"},
+		{"sourceIp", " ORDER BY source_ip ASC, created_date DESC, toUInt128(id) DESC",
+			"(source_ip > toIPv6({after_value:String}) OR source_ip = toIPv6({after_value:String}) AND " + newer + ")"},
+		{"userName", " ORDER BY substring(user_name, 1, 256) ASC, created_date DESC, toUInt128(id) DESC",
+			"(substring(user_name, 1, 256) > {after_value:String} OR substring(user_name, 1, 256) = {after_value:String} AND " + newer + ")"},
+	} {
+		var s Sort
+		if c.field != "" {
+			s = Sort{Field: field.Find(field.Fields, c.field), Ascending: true}
+		}
+		if d := cmp.Diff([]string{s.orderBy(), s.after(Position{}, param.Set{})}, []string{c.order, c.after}); d != "" {
+			t.Errorf("%s (-got +want)\n%s", c.field, d)
+		}
+	}
+}
+
 // TestNoValueInSQL holds that the text depends on the shape of a request
 // alone, whatever its values are.
 func TestNoValueInSQL(t *testing.T) {
@@ -60,7 +89,11 @@ func TestNoValueInSQL(t *testing.T) {
 			ms := rapid.Int64().Draw(t, "startDate")
 			f.Start = &ms
 		}
-		sql := Rows(visibility.For(id), f, Page{Offset: rapid.Int64Min(0).Draw(t, "offset"), Limit: 1}).SQL()
+		see := visibility.For(id)
+		page := Page{Offset: rapid.Int64Min(0).Draw(t, "offset"), Limit: 1, Sort: Sort{Field: &field.Fields[5]}}
+		page.After = &Position{rapid.String().Draw(t, "value"), rapid.Int64().Draw(t, "date"), uuid.UUID(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "uuid"))}
+		sql := Rows(see, f, page).SQL() + Facets(see, f, []*field.Field{page.Sort.Field}, page.Offset).SQL() +
+			Histogram(see, f, rapid.SliceOf(rapid.Int64()).Draw(t, "bounds")).SQL() + Span(see, f).SQL() + Event(see, page.After.ID).SQL()
 		scope := string(id.Role)
 		if id.ViewAll || id.Role == identity.RoleManager || id.Role == identity.RoleAuditor {
 			scope = "all"

@@ -16,12 +16,16 @@ func (c *compiler) textual(t qql.Test, value string) string {
 		return c.phrase(cond, []string{value})
 	case qql.Equal:
 		equal := "(" + value + " = " + c.text(cond.Text) + ")"
-		if words := qql.Tokens(cond.Text); t.Field.Type == field.Text && len(words) > 0 {
+		if words := qql.Tokens(cond.Text); t.Field.Type == field.Text && len(words) > 0 && c.lookup() {
 			return "(hasAllTokens(" + folded(value) + ", " + c.texts(words) + ") AND " + equal + ")"
 		}
 		return equal
 	case qql.Like:
-		return "(" + folded(value) + " LIKE " + c.text(pattern(cond)) + ")"
+		like := folded(value) + " LIKE "
+		if run := longestRun(cond); t.Field.Type == field.Text && len(run) >= minRun && c.lookup() {
+			return "(" + like + c.text("%"+run+"%") + " AND " + like + c.text(pattern(cond)) + ")"
+		}
+		return "(" + like + c.text(pattern(cond)) + ")"
 	case qql.In:
 		return c.members(cond, value)
 	case qql.Null:
@@ -63,3 +67,21 @@ func pattern(like qql.Like) string {
 }
 
 var likeEscaper = strings.NewReplacer(`\`, `\\`, "%", `\%`, "_", `\_`)
+
+// minRun is the shortest run that the engine looks up in a text index
+// (text_index_like_min_pattern_length).
+const minRun = 4
+
+// longestRun is the longest run of ASCII letters and digits in a pattern: part
+// of a token of every text that fits.
+func longestRun(like qql.Like) string {
+	longest := ""
+	for _, p := range like {
+		for _, run := range strings.FieldsFunc(qql.Fold(p), func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') }) {
+			if len(run) > len(longest) {
+				longest = run
+			}
+		}
+	}
+	return longest
+}

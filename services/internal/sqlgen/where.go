@@ -22,9 +22,10 @@ func where(x qql.Expr, now time.Time, params param.Set) string {
 // compiler makes conditions. Each of them is in parentheses or a call, fit to
 // stand beside any operator.
 type compiler struct {
-	now    time.Time
-	params param.Set
-	names  int
+	now     time.Time
+	params  param.Set
+	names   int // given out
+	lookups int // in the text indexes
 }
 
 // name returns the next parameter's name.

@@ -23,61 +23,69 @@ func tokens(values []string) string {
 	return "concat(' ', " + strings.Join(parts, ", ' \\n ', ") + ", ' ')"
 }
 
-// maxHints is how many words of one condition are looked up in the text
-// indexes: each narrows what is left, and costs a look.
-const maxHints = 8
+// maxLookups is how many lookups in the text indexes one statement has, and
+// maxWords how many words of one condition are looked up: the first ones narrow
+// enough, and the text of the statement must stay within what the engine reads.
+// No answer depends on a lookup.
+const (
+	maxLookups = 64
+	maxWords   = 8
+)
 
-// words makes the condition that each of the words is found in one of the
-// texts. What the indexes can tell comes first and may let through too much;
-// what decides comes last.
+// lookup says whether the statement may have another lookup.
+func (c *compiler) lookup() bool {
+	c.lookups++
+	return c.lookups <= maxLookups
+}
+
+// words makes the condition that each of the words is found in one of the texts.
 func (c *compiler) words(words qql.Words, values []string) string {
-	conds := make([]string, 0, maxHints+1)
-	needles := make([]string, len(words))
+	var conds, rest []string
 	for i, w := range words {
-		if i < maxHints {
-			conds = append(conds, c.hint(w, values))
+		needle := " " + strings.Join(w, " ")
+		if i < maxWords && c.lookup() {
+			conds = append(conds, c.word(w, needle, values))
+		} else {
+			rest = append(rest, needle)
 		}
-		needles[i] = " " + strings.Join(w, " ")
 	}
-	text := tokens(values)
-	if len(needles) == 1 {
-		conds = append(conds, "position("+text+", "+c.text(needles[0])+") > 0")
-	} else {
-		conds = append(conds, "arrayAll(w -> position("+text+", w) > 0, "+c.texts(needles)+")")
+	if rest != nil {
+		conds = append(conds, "arrayAll(w -> position("+tokens(values)+", w) > 0, "+c.texts(rest)+")")
 	}
 	return "(" + strings.Join(conds, " AND ") + ")"
 }
 
-// hint makes a condition that holds where a word is found, and elsewhere maybe:
-// all of its tokens but the last are whole.
-func (c *compiler) hint(w qql.Word, values []string) string {
+// word makes the condition that a word is found in one of the texts. What the
+// index can tell comes first and may let through too much: all tokens but the
+// last are whole, or the only one is part of a token. Then comes what decides.
+func (c *compiler) word(w qql.Word, needle string, values []string) string {
+	before, after := "", " LIKE "
 	if last := len(w) - 1; last > 0 {
-		return c.each(values, "hasAllTokens(", ", "+c.texts(w[:last])+")")
+		before, after = "hasAllTokens(", ", "+c.texts(w[:last])+")"
+	} else {
+		after += c.text("%" + w[0] + "%")
 	}
-	return c.each(values, "(", " LIKE "+c.text("%"+w[0]+"%")+")")
+	needle = c.text(needle)
+	parts := make([]string, len(values))
+	for i, v := range values {
+		parts[i] = before + folded(v) + after + " AND position(" + tokens(values[i:i+1]) + ", " + needle + ") > 0"
+	}
+	return "(" + strings.Join(parts, " OR ") + ")"
 }
 
 // phrase makes the condition that one of the texts has the whole tokens in
 // sequence.
 func (c *compiler) phrase(p qql.Phrase, values []string) string {
-	has := c.each(values, "hasAllTokens(", ", "+c.texts(p)+")")
+	needle := c.texts(p)
+	parts := make([]string, len(values))
+	for i, v := range values {
+		parts[i] = "hasAllTokens(" + folded(v) + ", " + needle + ")"
+	}
+	has := "(" + strings.Join(parts, " OR ") + ")"
 	if len(p) == 1 {
 		return has
 	}
 	return "(" + has + " AND position(" + tokens(values) + ", " + c.text(" "+strings.Join(p, " ")+" ") + ") > 0)"
-}
-
-// each makes the condition that one of the texts, folded, satisfies the
-// condition with these two sides.
-func (c *compiler) each(values []string, before, after string) string {
-	parts := make([]string, len(values))
-	for i, v := range values {
-		parts[i] = before + folded(v) + after
-	}
-	if len(parts) == 1 {
-		return parts[0]
-	}
-	return "(" + strings.Join(parts, " OR ") + ")"
 }
 
 // anyText is for bare words: each word in any text field.
