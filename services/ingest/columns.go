@@ -16,17 +16,18 @@ import (
 // in between. Buffers and dictionaries live on from batch to batch. Owned by
 // whoever owns the batch.
 type columns struct {
-	id                                                                       proto.ColUUID
-	appID                                                                    proto.ColUInt32
-	applicationName, moduleCode, moduleName, userRole, customerUUID          dictionary
-	client, targetType, action, status, endpointType, businessUnit, origin   dictionary
-	userName, userUUID, targetName, comment, link, changes, requestID, extra proto.ColStr
-	sourceIP                                                                 proto.ColIPv6
-	created, appended                                                        proto.ColDateTime64
-	topicID                                                                  proto.ColUUID
-	partition                                                                proto.ColUInt32
-	offset                                                                   proto.ColInt64
-	retention                                                                proto.ColUInt16
+	id                                                                     proto.ColUUID
+	appID                                                                  proto.ColUInt32
+	applicationName, moduleCode, moduleName, userRole, customerUUID        dictionary
+	client, targetType, action, status, endpointType, businessUnit, origin dictionary
+	userName, userUUID                                                     dictionary
+	targetName, comment, link, changes, requestID, extra                   proto.ColStr
+	sourceIP                                                               proto.ColIPv6
+	created, appended                                                      proto.ColDateTime64
+	topicID                                                                proto.ColUUID
+	partition                                                              proto.ColUInt32
+	offset                                                                 proto.ColInt64
+	retention                                                              proto.ColUInt16
 
 	roomUntil int // no dictionary is full before there are so many rows
 
@@ -79,9 +80,9 @@ func (c *columns) add(e *audit.Event, id uuid.UUID, at topic.Position, appended 
 	c.applicationName.append(e.ApplicationName)
 	c.moduleCode.append(e.ModuleCode)
 	c.moduleName.append(e.ModuleName)
-	c.userName.Append(e.UserName)
+	c.userName.append(e.UserName)
 	c.userRole.append(e.UserRole)
-	c.userUUID.Append(e.UserUUID)
+	c.userUUID.append(e.UserUUID)
 	c.customerUUID.append(e.CustomerUUID)
 	c.client.append(e.Client)
 	c.sourceIP.Append(address(e.SourceIP))
@@ -224,15 +225,15 @@ func (c *columns) full() bool {
 	return most >= maxKeys
 }
 
-func (c *columns) dictionaries() [12]*dictionary {
+func (c *columns) dictionaries() [14]*dictionary {
 	return [...]*dictionary{
 		&c.applicationName, &c.moduleCode, &c.moduleName, &c.userRole, &c.customerUUID, &c.client,
-		&c.targetType, &c.action, &c.status, &c.endpointType, &c.businessUnit, &c.origin,
+		&c.targetType, &c.action, &c.status, &c.endpointType, &c.businessUnit, &c.origin, &c.userName, &c.userUUID,
 	}
 }
 
-func (c *columns) texts() [8]*proto.ColStr {
-	return [...]*proto.ColStr{&c.userName, &c.userUUID, &c.targetName, &c.comment, &c.link, &c.changes, &c.requestID, &c.extra}
+func (c *columns) texts() [6]*proto.ColStr {
+	return [...]*proto.ColStr{&c.targetName, &c.comment, &c.link, &c.changes, &c.requestID, &c.extra}
 }
 
 // spareBytes is the size from which a text buffer that a batch left mostly

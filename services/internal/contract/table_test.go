@@ -19,7 +19,7 @@ var columnTypes = map[field.Type][]string{
 	field.UUID:    {"UUID"},
 	field.Number:  {"UInt32"},
 	field.Keyword: {"LowCardinality(String)"},
-	field.Text:    {"String"},
+	field.Text:    {"String", "LowCardinality(String)"},
 	field.Opaque:  {"String", "LowCardinality(String)"},
 	field.Address: {"IPv6"},
 	field.Instant: {"DateTime64(3, 'UTC')"},

@@ -14,7 +14,7 @@ const (
 	UUID    Type = iota // UUID
 	Number              // UInt32
 	Keyword             // LowCardinality(String): few distinct values
-	Text                // String: words are searched
+	Text                // String or LowCardinality(String): words are searched
 	Opaque              // String or LowCardinality(String): compared whole
 	Address             // IPv6; an IPv4 address is stored mapped, absent as ::
 	Instant             // DateTime64(3,'UTC'); epoch milliseconds on the wire
