@@ -114,7 +114,7 @@ func (em *Emitter) Emit(e audit.Event) error { return em.emit(&e, nil, nil) }
 // first: the event then goes on waiting for its delivery.
 func (em *Emitter) Deliver(ctx context.Context, e audit.Event) error {
 	result := make(chan error, 1)
-	if err := em.emit(&e, nil, result); err != nil {
+	if err := em.emit(&e, nil, result); err != nil { //nolint:contextcheck // an event outlives its caller's context
 		return err
 	}
 	select {

@@ -135,11 +135,11 @@ func (c *devCmd) validate() error {
 // serve runs the services until ctx ends or one of them fails.
 func (c *devCmd) serve(ctx context.Context, ln net.Listener, queryCfg query.Config, ingestCfg ingest.Config, log *zap.Logger) error {
 	o := ops.New(log)
-	api, err := query.New(queryCfg, query.Deps{Log: log, Ops: o})
+	api, err := query.New(queryCfg, query.Deps{Log: log, Ops: o}) //nolint:contextcheck // what it opens lives until Close
 	if err != nil {
 		return err
 	}
-	defer func() { _ = api.Close() }() // only reads went through it
+	defer func() { _ = api.Close() }() //nolint:contextcheck // only reads went through it, and what must be recorded was waited for
 	mux := http.NewServeMux()
 	o.Mount(mux)
 	mux.Handle("/", api.Handler())

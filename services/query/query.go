@@ -192,27 +192,33 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 	if deps.Ops == nil {
 		deps.Ops = ops.New(deps.Log)
 	}
-	s, err := New(cfg, deps)
+	s, err := New(cfg, deps) //nolint:contextcheck // what it opens lives until Close
 	if err != nil {
 		return err
 	}
-	// An older schema would fail every request: better not to start. While
-	// ClickHouse is away nobody knows; then readiness tells.
-	if err := s.engine.ready(ctx); errors.Is(err, store.ErrSchema) {
-		return errors.Join(err, s.Close())
-	}
-	ln, err := ops.Listen(ctx, cfg.HTTPAddr)
-	if err != nil {
-		return errors.Join(err, s.Close())
-	}
-	mux := http.NewServeMux()
-	deps.Ops.Mount(mux)
-	mux.Handle("/", s.Handler())
-	defer context.AfterFunc(ctx, deps.Ops.Drain)()
-	defer context.AfterFunc(ctx, s.Drain)()
-	deps.Log.Info("query service listens", zap.String("addr", ln.Addr().String()))
-	if err := errors.Join(ops.Serve(ctx, ln, mux, s.drain(), deps.Log), s.Close()); err != nil {
+	err = s.serve(ctx, deps.Ops)
+	if err := errors.Join(err, s.Close()); err != nil { //nolint:contextcheck // what it waits for outlives ctx
 		return fmt.Errorf("query: %w", err)
 	}
 	return nil
+}
+
+// serve is Run but for the opening and closing.
+func (s *Service) serve(ctx context.Context, o *ops.Ops) error {
+	// An older schema would fail every request: better not to start. While
+	// ClickHouse is away nobody knows; then readiness tells.
+	if err := s.engine.ready(ctx); errors.Is(err, store.ErrSchema) {
+		return err
+	}
+	ln, err := ops.Listen(ctx, s.cfg.HTTPAddr)
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	o.Mount(mux)
+	mux.Handle("/", s.Handler())
+	defer context.AfterFunc(ctx, o.Drain)()
+	defer context.AfterFunc(ctx, s.Drain)()
+	s.log.Info("query service listens", zap.String("addr", ln.Addr().String()))
+	return ops.Serve(ctx, ln, mux, s.drain(), s.log)
 }
