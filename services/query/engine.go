@@ -175,6 +175,9 @@ func (e *engine) settings(ctx context.Context, lazy bool) clickhouse.Settings {
 		"read_overflow_mode":    "throw",
 		"max_result_bytes":      maxResult,
 		"result_overflow_mode":  "throw",
+		// Both by measurement: docs/adr/0006-table-layout.md.
+		"use_top_k_dynamic_filtering":   0,
+		"use_text_index_postings_cache": 1,
 	}
 }
 
