@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -165,7 +166,7 @@ func (e *engine) settings(ctx context.Context, lazy bool) clickhouse.Settings {
 	if lazy {
 		rows = 0
 	}
-	return clickhouse.Settings{
+	settings := clickhouse.Settings{
 		"readonly":              2,
 		"log_comment":           "auditrail query " + requestIDOf(ctx),
 		"max_execution_time":    strconv.FormatFloat(e.cfg.Timeout.Seconds(), 'f', -1, 64),
@@ -175,10 +176,9 @@ func (e *engine) settings(ctx context.Context, lazy bool) clickhouse.Settings {
 		"read_overflow_mode":    "throw",
 		"max_result_bytes":      maxResult,
 		"result_overflow_mode":  "throw",
-		// Both by measurement: docs/adr/0006-table-layout.md.
-		"use_top_k_dynamic_filtering":   0,
-		"use_text_index_postings_cache": 1,
 	}
+	maps.Copy(settings, sqlgen.Settings)
+	return settings
 }
 
 // ClickHouse's error codes that we tell apart.

@@ -25,6 +25,7 @@ type cli struct {
 	Ingest       ingestCmd       `cmd:"" help:"CPU an event, rate and memory of ingest, against the limit: a consumer that promises nothing. Rows go to a server that throws them away."`
 	Freshness    freshnessCmd    `cmd:"" help:"Time from an event's emission until a search finds it, with the real engine."`
 	Backpressure backpressureCmd `cmd:"" help:"Memory of ingest while ClickHouse is away and events keep coming: it stays flat. Then the engine comes back, and every event must be stored once."`
+	Search       searchCmd       `cmd:"" help:"Searches through the API against the same SQL straight to the engine, bytes an event, and searches while events flow."`
 }
 
 func main() {
@@ -32,7 +33,7 @@ func main() {
 		os.Exit(childMain())
 	}
 	var c cli
-	app := kong.Parse(&c, kong.Name("pipeline"), kong.Description("Measures ingest from Kafka to stored rows. Read ratios, on an idle machine with at least two cores."))
+	app := kong.Parse(&c, kong.Name("pipeline"), kong.Description("Measures ingest from Kafka to stored rows, and searches. Read ratios, on an idle machine with at least two cores."))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	app.BindTo(ctx, (*context.Context)(nil))
 	err := app.Run()
