@@ -1,12 +1,13 @@
-// Pipeline measures ingest as a process: from records in Kafka to rows that
-// were stored.
+// Pipeline measures the services as processes: from records in Kafka to rows
+// that were stored, and searches over them.
 //
 //	go run ./services/bench/pipeline ingest           speed against the limit
 //	go run ./services/bench/pipeline ingest --engine  the same into the real engine
 //	go run ./services/bench/pipeline freshness        emitted to searchable
 //	go run ./services/bench/pipeline backpressure     memory while the engine is away
+//	go run ./services/bench/pipeline search           searches over many events
 //
-// Broker, engine, ingest, the limit and the load generator are processes of
+// Broker, engine, ingest, query, the limit and the load generator are processes of
 // their own, copies of this one, so that each one's CPU time and memory can be
 // told apart. Records are the base workload of services/internal/workload in
 // LZ4 batches, keyed by customer as the SDK does.
