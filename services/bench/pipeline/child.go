@@ -136,16 +136,16 @@ func (s childSpec) run(ctx context.Context, ready func(addr string)) error {
 
 // serveQuery is the query service, all of it, on a port of its own.
 func serveQuery(ctx context.Context, cfg query.Config, log *zap.Logger, ready func(addr string)) error {
-	s, err := query.New(cfg, query.Deps{Log: log, Ops: ops.New(log)})
+	s, err := query.New(cfg, query.Deps{Log: log, Ops: ops.New(log)}) //nolint:contextcheck // its clients outlive any one request
 	if err != nil {
 		return err
 	}
 	ln, err := ops.Listen(ctx, "127.0.0.1:0")
 	if err != nil {
-		return errors.Join(err, s.Close())
+		return errors.Join(err, s.Close()) //nolint:contextcheck // it ends after ctx
 	}
 	ready(ln.Addr().String())
-	return errors.Join(ops.Serve(ctx, ln, s.Handler(), ops.DefaultDrain, log), s.Close())
+	return errors.Join(ops.Serve(ctx, ln, s.Handler(), ops.DefaultDrain, log), s.Close()) //nolint:contextcheck // it ends after ctx
 }
 
 func (s *ingestSpec) run(ctx context.Context, log *zap.Logger) error {
