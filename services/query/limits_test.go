@@ -93,7 +93,7 @@ func TestStatementsCannotWrite(t *testing.T) {
 func TestHangUpKillsTheStatements(t *testing.T) {
 	db := newDatabase(t)
 	db.endless(t)
-	b := newBench(t, db.cfg, nil)
+	b := newBench(t, db.cfg, func(c *Config) { c.Rows = math.MaxInt64 })
 	srv := httptest.NewServer(b.Handler())
 	defer srv.Close()
 	ctx, hangUp := context.WithCancel(t.Context())
