@@ -84,6 +84,13 @@ bench-backpressure: deps ## memory of ingest while ClickHouse is away, 10 minute
 bench-ingest: ## ingest against the limit, from Kafka to rows, on 1 and on 20 topics (flags: ARGS="--engine")
 	go run ./services/bench/pipeline ingest $(ARGS)
 
+EVENTS ?= 20000000
+RATE   ?= 20000
+
+.PHONY: bench-search
+bench-search: deps ## searches over EVENTS=20000000 events: the API against the engine, the table against coarser granules, and beside ingest at RATE=20000 (flags: ARGS="--rounds 5")
+	go run ./services/bench/pipeline search --events $(EVENTS) --rate $(RATE) $(ARGS)
+
 .PHONY: bench-freshness
 bench-freshness: deps ## time from emitted to searchable, with the real engine
 	go run ./services/bench/pipeline freshness $(ARGS)

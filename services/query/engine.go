@@ -198,7 +198,7 @@ func (e *engine) settings(ctx context.Context, lazy bool) clickhouse.Settings {
 	if lazy {
 		rows = 0
 	}
-	return clickhouse.Settings{
+	settings := clickhouse.Settings{
 		"readonly":              2,
 		"log_comment":           "auditrail query " + requestIDOf(ctx),
 		"max_execution_time":    strconv.FormatFloat(e.cfg.Timeout.Seconds(), 'f', -1, 64),
@@ -209,6 +209,8 @@ func (e *engine) settings(ctx context.Context, lazy bool) clickhouse.Settings {
 		"max_result_bytes":      maxResult,
 		"result_overflow_mode":  "throw",
 	}
+	maps.Copy(settings, sqlgen.Settings)
+	return settings
 }
 
 // ClickHouse's error codes that we tell apart.

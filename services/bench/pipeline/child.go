@@ -21,6 +21,7 @@ import (
 	"github.com/auditrail/auditrail/services/ingest"
 	"github.com/auditrail/auditrail/services/internal/ops"
 	"github.com/auditrail/auditrail/services/loadgen"
+	"github.com/auditrail/auditrail/services/query"
 )
 
 // childEnv, when set, makes this program a child of itself. What to be comes
@@ -34,6 +35,7 @@ type childSpec struct {
 	Ingest *ingestSpec
 	Limit  *limitSpec
 	Load   *loadgen.Config
+	Query  *query.Config
 }
 
 // ingestSpec is the ingest service, all of it.
@@ -126,8 +128,24 @@ func (s childSpec) run(ctx context.Context, ready func(addr string)) error {
 	case s.Load != nil:
 		ready("")
 		return loadgen.Run(ctx, *s.Load, loadgen.Deps{Log: log})
+	case s.Query != nil:
+		return serveQuery(ctx, *s.Query, log, ready)
 	}
 	return errors.New("nothing to be")
+}
+
+// serveQuery is the query service, all of it, on a port of its own.
+func serveQuery(ctx context.Context, cfg query.Config, log *zap.Logger, ready func(addr string)) error {
+	s, err := query.New(cfg, query.Deps{Log: log, Ops: ops.New(log)}) //nolint:contextcheck // its clients outlive any one request
+	if err != nil {
+		return err
+	}
+	ln, err := ops.Listen(ctx, "127.0.0.1:0")
+	if err != nil {
+		return errors.Join(err, s.Close()) //nolint:contextcheck // it ends after ctx
+	}
+	ready(ln.Addr().String())
+	return errors.Join(ops.Serve(ctx, ln, s.Handler(), ops.DefaultDrain, log), s.Close()) //nolint:contextcheck // it ends after ctx
 }
 
 func (s *ingestSpec) run(ctx context.Context, log *zap.Logger) error {

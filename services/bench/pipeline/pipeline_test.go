@@ -81,6 +81,22 @@ func TestIngestIntoTheEngine(t *testing.T) {
 	}
 }
 
+// TestSearch fails when the API and the engine find different numbers of
+// events, or when a search is refused for any reason but its turn.
+func TestSearch(t *testing.T) {
+	t.Parallel()
+	var out, status bytes.Buffer
+	cmd := searchCmd{Events: 20 * events, Rounds: 2, Searchers: 4, Rate: 500, For: time.Second}
+	if err := cmd.run(t.Context(), &out, &status); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"action + user", "rare word of a field", "histogram", "bytes an event, all in all", "searches/s"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the table lacks %q:\n%s", want, out.String())
+		}
+	}
+}
+
 func TestQuantile(t *testing.T) {
 	var times []time.Duration
 	for i := range 200 {

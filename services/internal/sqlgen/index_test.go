@@ -21,8 +21,8 @@ func TestIndexesServe(t *testing.T) {
 	conn := open(t)
 	fill(t, conn, "300000", "10")
 	rare := uuid.MustParse("eaa0a5b2-1e46-4f43-9dfe-578a88ae01c9")
-	if err := conn.Exec(t.Context(), `INSERT INTO audit_events (id, customer_uuid, created_date, user_uuid, audit_comment, target_name, retention_days)
-		VALUES ('`+rare.String()+`', 'c1', '2026-06-30 00:00:00', 'rare-user', 'Host web-01.example.com Quarantined by policy Größe', 'Rarity host', 20000)`); err != nil {
+	if err := conn.Exec(t.Context(), `INSERT INTO audit_events (id, customer_uuid, created_date, user_uuid, audit_comment, target_name, external_change_link, retention_days)
+		VALUES ('`+rare.String()+`', 'c1', '2026-06-30 00:00:00', 'rare-user', 'Host web-01.example.com Quarantined by policy Größe', 'Rarity host', 'https://portal.example.com/c/0a1b2c3d', 20000)`); err != nil {
 		t.Fatal(err)
 	}
 	if err := conn.Exec(t.Context(), "OPTIMIZE TABLE audit_events FINAL"); err != nil {
@@ -42,6 +42,12 @@ func TestIndexesServe(t *testing.T) {
 		"rare and frequent words": {test("auditComment", qql.Words{{"policy"}, {"host"}}), "by_comment"},
 		"quoted word":             {test("auditComment", qql.Phrase{"quarantined"}), "by_comment"},
 		"phrase":                  {test("auditComment", qql.Phrase{"quarantined", "by", "policy"}), "by_comment"},
+		"word of a link":          {test("externalChangeLink", qql.Words{{"0a1b2"}}), "by_link"},
+		"address of a link":       {test("externalChangeLink", qql.Words{{"portal", "example", "com", "c", "0a1b2c3d"}}), "by_link"},
+		"exact link":              {test("externalChangeLink", qql.Equal{Text: "https://portal.example.com/c/0a1b2c3d"}), "by_link"},
+		"any text":                {qql.Test{Cond: qql.Words{{"quarantined", "by", "pol"}}}, "<Combined skip indexes>"},
+		"beginning, any text":     {qql.Test{Cond: qql.Words{{"quarant"}}}, "<Combined skip indexes>"},
+		"quoted, any text":        {qql.Test{Cond: qql.Phrase{"quarantined"}}, "<Combined skip indexes>"},
 		"exact":                   {test("targetName", qql.Equal{Text: "Rarity host"}), "by_target"},
 		"pattern":                 {test("targetName", qql.Like{"rarity", ""}), "by_target"},
 		"whole":                   {test("targetName", qql.In{{Text: "rarity HOST"}}), "by_target"},

@@ -21,6 +21,15 @@ type Statement struct {
 	lazy   bool
 }
 
+// Settings of ClickHouse that statements run fastest with; no answer depends on
+// them. What each gives: docs/adr/0006-table-layout.md.
+var Settings = map[string]any{
+	// A page of few and scattered rows costs twice as much with it.
+	"use_top_k_dynamic_filtering": 0,
+	// Frequent words have long posting lists.
+	"use_text_index_postings_cache": 1,
+}
+
 // SQL returns the text: constant parts, columns of the field table and
 // placeholders.
 func (s Statement) SQL() string { return s.sql }

@@ -23,6 +23,30 @@ func tokens(values []string) string {
 	return "concat(' ', " + strings.Join(parts, ", ' \\n ', ") + ", ' ')"
 }
 
+// linkColumn has many tokens that occur once. Its index is over the first
+// startLength bytes of each, which takes a third of the room.
+const (
+	linkColumn  = "external_change_link"
+	startLength = 3
+)
+
+// hasStarts makes the condition that a text's tokens begin with what each of
+// words, a parameter, begins with.
+func hasStarts(value, words string) string {
+	const start = "arrayMap(t -> substring(t, 1, 3), "
+	return "hasAll(" + start + "tokens(" + folded(value) + ", 'splitByNonAlpha')), " + start + words + "))"
+}
+
+// hasAllTokens makes the condition that a text has the whole tokens words, a
+// parameter, in any order. The text index of the column serves it.
+func hasAllTokens(value, words string) string {
+	has := "hasAllTokens(" + folded(value) + ", " + words + ")"
+	if value == linkColumn {
+		return "(" + hasStarts(value, words) + " AND " + has + ")"
+	}
+	return has
+}
+
 // maxLookups is how many lookups in the text indexes one statement has, and
 // maxWords how many words of one condition are looked up: the first ones narrow
 // enough, and the text of the statement must stay within what the engine reads.
@@ -59,16 +83,27 @@ func (c *compiler) words(words qql.Words, values []string) string {
 // index can tell comes first and may let through too much: all tokens but the
 // last are whole, or the only one is part of a token. Then comes what decides.
 func (c *compiler) word(w qql.Word, needle string, values []string) string {
-	before, after := "", " LIKE "
+	var find func(value string) string
 	if last := len(w) - 1; last > 0 {
-		before, after = "hasAllTokens(", ", "+c.texts(w[:last])+")"
+		whole := c.texts(w[:last])
+		find = func(v string) string { return hasAllTokens(v, whole) }
 	} else {
-		after += c.text("%" + w[0] + "%")
+		part := c.text("%" + w[0] + "%")
+		find = func(v string) string { return folded(v) + " LIKE " + part }
+		if len(w[0]) >= startLength {
+			start := c.texts(w)
+			find = func(v string) string {
+				if v == linkColumn {
+					return hasStarts(v, start)
+				}
+				return folded(v) + " LIKE " + part
+			}
+		}
 	}
 	needle = c.text(needle)
 	parts := make([]string, len(values))
 	for i, v := range values {
-		parts[i] = before + folded(v) + after + " AND position(" + tokens(values[i:i+1]) + ", " + needle + ") > 0"
+		parts[i] = find(v) + " AND position(" + tokens(values[i:i+1]) + ", " + needle + ") > 0"
 	}
 	return "(" + strings.Join(parts, " OR ") + ")"
 }
@@ -79,7 +114,7 @@ func (c *compiler) phrase(p qql.Phrase, values []string) string {
 	needle := c.texts(p)
 	parts := make([]string, len(values))
 	for i, v := range values {
-		parts[i] = "hasAllTokens(" + folded(v) + ", " + needle + ")"
+		parts[i] = hasAllTokens(v, needle)
 	}
 	has := "(" + strings.Join(parts, " OR ") + ")"
 	if len(p) == 1 {
