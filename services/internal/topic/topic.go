@@ -231,10 +231,11 @@ func absent(have map[string]uuid.UUID, specs []Spec) (names []string) {
 // critical are the settings of a topic that correctness rests on; the rest are
 // the operator's to tune.
 func critical(name string) map[string]string {
+	cleanup := "delete"
 	if slices.Contains(tables, name) {
-		return map[string]string{"cleanup.policy": "compact"}
+		cleanup = "compact"
 	}
-	return map[string]string{"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime"}
+	return map[string]string{"cleanup.policy": cleanup, "message.timestamp.type": "LogAppendTime"}
 }
 
 var events = regexp.MustCompile(EventsPattern)
