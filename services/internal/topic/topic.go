@@ -244,8 +244,9 @@ var events = regexp.MustCompile(EventsPattern)
 func IsEvents(name string) bool { return events.MatchString(name) }
 
 // Check looks at the event topics that exist, of which Audit must, at the
-// dead-letter topic and at the tables. It reports what is missing, or configured such that records could
-// be lost or misdated, in one sentence that says what to do.
+// dead-letter topic and at the tables. It reports what is missing, or configured
+// such that records could be lost or misdated, in one sentence that says what to
+// do.
 func Check(ctx context.Context, cl *kgo.Client) error {
 	have, err := IDs(ctx, cl)
 	if err != nil {
