@@ -3,7 +3,6 @@ package ingest
 import (
 	"context"
 	"errors"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,19 +31,18 @@ type lane struct {
 	log        *zap.Logger
 
 	queue  *queue
-	taken  []*kgo.Record // from the queue, not yet decoded; owned by the accumulator
-	ages   *ages         // how old what it holds is
-	held   atomic.Int64  // bytes of the memory budget that the lane holds
-	full   chan *batch   // accumulator -> writer
-	closed chan struct{} // closed: take no more, write what is at hand, end
-	ended  chan struct{} // closed by run when the lane is over
-	cancel context.CancelFunc
-	stop   sync.Once
-	unseen int          // records yet to be looked up because this process has not seen what came before; owned by the writer
-	next   atomic.Int64 // offset to commit; 0: nothing stored yet
-	first  atomic.Int64 // first offset pushed
-	pushed atomic.Int64 // offset after the last one pushed; 0: none yet
-	high   atomic.Int64 // end of the partition as of the last fetch
+	taken  []*kgo.Record      // from the queue, not yet decoded; owned by the accumulator
+	ages   *ages              // how old what it holds is
+	held   atomic.Int64       // bytes of the memory budget that the lane holds
+	full   chan *batch        // accumulator -> writer
+	ended  chan struct{}      // closed by run when the lane is over
+	drain  context.CancelFunc // asks the lane to write what it has decoded and to end
+	cancel context.CancelFunc // cuts it off
+	unseen int                // records yet to be looked up because this process has not seen what came before; owned by the writer
+	next   atomic.Int64       // offset to commit; 0: nothing stored yet
+	first  atomic.Int64       // first offset pushed
+	pushed atomic.Int64       // offset after the last one pushed; 0: none yet
+	high   atomic.Int64       // end of the partition as of the last fetch
 }
 
 func newLane(in *ingest, at partitionID, topicID uuid.UUID, module string, owner ownership) *lane {
@@ -54,7 +52,6 @@ func newLane(in *ingest, at partitionID, topicID uuid.UUID, module string, owner
 		queue:  newQueue(),
 		ages:   &ages{},
 		full:   make(chan *batch),
-		closed: make(chan struct{}),
 		ended:  make(chan struct{}),
 		unseen: in.cfg.Limits.LookUpFirst,
 	}
@@ -81,6 +78,8 @@ func (l *lane) recovered() {
 // start runs the lane until it is drained or cut off.
 func (l *lane) start(ctx context.Context) {
 	ctx, l.cancel = context.WithCancel(ctx)
+	open, drain := context.WithCancel(ctx)
+	l.drain = drain
 	go func() {
 		defer close(l.ended)
 		defer l.cancel()
@@ -89,7 +88,7 @@ func (l *lane) start(ctx context.Context) {
 			defer close(writer)
 			l.write(ctx)
 		}()
-		l.accumulate(ctx)
+		l.accumulate(ctx, open)
 		close(l.full)
 		<-writer
 		l.recovered()
@@ -122,9 +121,6 @@ func (l *lane) release(n int64) {
 	l.in.budget.release(n)
 }
 
-// drain asks the lane to write what it has decoded and to end.
-func (l *lane) drain() { l.stop.Do(func() { close(l.closed) }) }
-
 // join waits until the lane has ended; when ctx ends first the lane is cut
 // off. An insert cut off may have landed all the same: the range named in the
 // commit before it is how the next owner finds out.
@@ -138,8 +134,9 @@ func (l *lane) join(ctx context.Context) {
 }
 
 // accumulate fills batches from the queue and hands each to the writer once it
-// is full, or old enough and the insert budget allows.
-func (l *lane) accumulate(ctx context.Context) {
+// is full, or old enough and the insert budget allows. It takes no more once
+// open has ended, which is a part of ctx.
+func (l *lane) accumulate(ctx, open context.Context) {
 	if r := l.recovery; r != nil {
 		var err error
 		if r.stored, err = l.in.storedOffsets(ctx, l.at, l.topicID, r.want); err != nil {
@@ -175,9 +172,7 @@ func (l *lane) accumulate(ctx context.Context) {
 			}
 		}
 		select {
-		case <-ctx.Done():
-			return
-		case <-l.closed:
+		case <-open.Done():
 			l.finish(ctx, cur)
 			return
 		case out <- cur:
@@ -186,7 +181,7 @@ func (l *lane) accumulate(ctx context.Context) {
 			cur = l.in.spare.Get().(*batch)
 		case <-ready:
 			was := cur.empty()
-			l.decode(ctx, cur)
+			l.decode(open, cur)
 			if was && !cur.empty() {
 				flush.Reset(l.in.cfg.Limits.FlushAge)
 			}
@@ -231,7 +226,7 @@ var always = func() chan struct{} { c := make(chan struct{}); close(c); return c
 
 // decode moves records from the queue into b until b is full, the records at
 // hand are used up, or one cannot be judged yet.
-func (l *lane) decode(ctx context.Context, b *batch) {
+func (l *lane) decode(open context.Context, b *batch) {
 	var e audit.Event
 	if len(l.taken) == 0 {
 		l.taken = l.queue.take()
@@ -241,7 +236,7 @@ func (l *lane) decode(ctx context.Context, b *batch) {
 		at := topic.Position{TopicID: l.topicID, Partition: r.Partition, Offset: r.Offset}
 		id, err := l.check(&e, r, at)
 		generated := err == nil && e.Origin == audit.OriginAutoUpdate
-		if generated && !l.knowsSwitches(ctx, b) {
+		if generated && !l.knowsSwitches(open, b) {
 			return
 		}
 		l.taken[0], l.taken = nil, l.taken[1:]

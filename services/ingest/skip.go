@@ -28,25 +28,16 @@ const skippedAutoUpdate = "auto-update-off"
 
 // knowsSwitches returns true once memory has every switch that counts for the
 // records at hand. While Kafka does not tell, the records before go ahead, and
-// the lane waits; false says that it should come back for more.
-func (l *lane) knowsSwitches(ctx context.Context, b *batch) bool {
-	if l.in.settings.Fresh(ctx, switchesAge) == nil {
+// the lane waits until open ends: the next owner judges the others. False says
+// that it should come back for more.
+func (l *lane) knowsSwitches(open context.Context, b *batch) bool {
+	fresh := func(ctx context.Context) error { return l.in.settings.Fresh(ctx, switchesAge) }
+	if fresh(open) == nil {
 		return true
 	}
 	if !b.empty() && l.recovery == nil {
 		b.sealed = true
 		return false
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() {
-		select {
-		case <-l.closed: // the next owner judges them
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	return l.in.retry(ctx, "settings", l.at.String(), func(ctx context.Context) error {
-		return l.in.settings.Fresh(ctx, switchesAge)
-	}) == nil
+	return l.in.retry(open, "settings", l.at.String(), fresh) == nil
 }

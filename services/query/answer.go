@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/auditrail/auditrail/services/internal/identity"
+	"github.com/auditrail/auditrail/services/internal/problem"
 )
 
 // How long a client may take to receive an answer, which is held in memory
@@ -16,7 +17,8 @@ const (
 	slowestWrite = 512 << 10 // bytes a second
 )
 
-// found is an answer's body, and how many events it is about.
+// found is an answer's body, and how many events it is about. Without a body
+// there is no such event.
 type found struct {
 	body   []byte
 	events int64
@@ -33,6 +35,10 @@ func (s *Service) answer(w http.ResponseWriter, r *http.Request, id identity.Ide
 	defer release()
 	if err := s.auditSearch(r, id, what, answer.events); err != nil {
 		return err
+	}
+	if answer.body == nil {
+		// The same whether it is not there or not for this caller to see.
+		return problem.New(problem.KindNotFound, "There is no such event, or you may not see it.")
 	}
 	return writeJSON(w, answer.body)
 }

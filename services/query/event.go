@@ -33,9 +33,8 @@ func (s *Service) event(w http.ResponseWriter, r *http.Request, id identity.Iden
 			answer = rec.appendJSON(nil, nil)
 			return nil
 		})
-		if err == nil && answer == nil {
-			// The same whether it is not there or not for this caller to see.
-			err = problem.New(problem.KindNotFound, "There is no such event, or you may not see it.")
+		if answer == nil {
+			return found{}, err
 		}
 		return found{answer, 1}, err
 	})

@@ -33,11 +33,15 @@ func (f csvFormat) head(b []byte) []byte {
 }
 
 func (f csvFormat) row(b []byte, dest []any) []byte {
+	start := len(b)
 	for i, c := range f.columns {
 		if i > 0 {
 			b = append(b, ',')
 		}
 		b = f.cell(b, c.Type, dest[i])
+	}
+	if len(b) == start { // readers pass over an empty line
+		b = append(b, `""`...)
 	}
 	return append(b, "\r\n"...)
 }
@@ -141,14 +145,28 @@ func (f jsonLines) row(b []byte, dest []any) []byte {
 		b = append(b, '"')
 		b = append(b, c.Name...)
 		b = append(b, '"', ':')
+		value := len(b)
 		var empty bool
 		if b, empty = appendValue(b, c.Type, dest[i]); empty && !c.always {
 			b = b[:start]
 			continue
 		}
+		if c.Type == field.JSON {
+			oneLine(b[value:])
+		}
 		first = false
 	}
 	return append(b, '}', '\n')
+}
+
+// oneLine makes spaces of the line ends in JSON, which stand between its tokens
+// only: a line of an event's own JSON must not pass for another event.
+func oneLine(json []byte) {
+	for i, c := range json {
+		if c == '\n' || c == '\r' {
+			json[i] = ' '
+		}
+	}
 }
 
 func (jsonLines) broken(b []byte, rows int64, why string) []byte {

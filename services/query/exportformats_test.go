@@ -110,3 +110,25 @@ func TestValuesThatAreNotTextAreNotGuarded(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+// TestOneLineAnEvent holds that JSON which came with line ends stays on its
+// event's line: the lines of extra would else be events of their own.
+func TestOneLineAnEvent(t *testing.T) {
+	changes, extra := "[\n{\"field\":\"a\\n\"}\r\n]", "{\"x\":\n{\"id\":\"forged\"}\n}"
+	f := jsonLines{columns: []column{{Field: field.Find(field.Fields, "changes")}, {Field: field.Find(field.Fields, "extra")}}}
+	want := `{"changes":[ {"field":"a\n"}  ],"extra":{"x": {"id":"forged"} }}` + "\n"
+	if d := cmp.Diff(string(f.row(nil, []any{&changes, &extra})), want); d != "" {
+		t.Errorf("(-got +want)\n%s", d)
+	}
+}
+
+// TestAnEmptyCellIsALine holds that an event whose only column is empty is a
+// row to readers that pass over empty lines.
+func TestAnEmptyCellIsALine(t *testing.T) {
+	empty := ""
+	f := csvFormat{columns: []column{{Field: &field.Field{Type: field.Keyword}}}, zone: time.UTC}
+	rows, err := csv.NewReader(bytes.NewReader(f.row(f.row(nil, []any{&empty}), []any{&empty}))).ReadAll()
+	if err != nil || len(rows) != 2 {
+		t.Errorf("got %q, %v; want two rows", rows, err)
+	}
+}

@@ -321,15 +321,20 @@ func TestSearchesAreAuditedWhereChosen(t *testing.T) {
 		t.Fatal(err)
 	}
 	all()
+	// Whoever tries ids is recorded, too.
+	missing := uuid.NewString()
+	if w := b.do(t, &manager, "GET", "/audit-log/admin/events/"+missing, ""); w.Code != 404 {
+		t.Errorf("status %d", w.Code)
+	}
 	got := map[string]bool{}
-	for _, e := range b.audited(t, 4) {
+	for _, e := range b.audited(t, 5) {
 		got[e.AuditComment] = true
 		if e.UserUUID != manager.UserUUID || e.CustomerUUID != manager.CustomerUUID || e.Action != "Search" {
 			t.Errorf("got %+v", e)
 		}
 	}
 	of := " for action: add, from 2025-06-15T15:06:40Z to 2025-06-15T15:06:40Z: 1 events"
-	if d := cmp.Diff(got, map[string]bool{"search" + of: true, "facets" + of: true, "histogram" + of: true, "event " + e.ID + ": 1 events": true}); d != "" {
+	if d := cmp.Diff(got, map[string]bool{"search" + of: true, "facets" + of: true, "histogram" + of: true, "event " + e.ID + ": 1 events": true, "event " + missing + ": 0 events": true}); d != "" {
 		t.Errorf("(-got +want)\n%s", d)
 	}
 }

@@ -192,7 +192,7 @@ func TestReasons(t *testing.T) {
 
 func TestTheDrainOutlastsTheLongestRequest(t *testing.T) {
 	b := newBench(t, away(t), func(c *Config) { c.Timeout, c.QueueWait = 3*time.Minute, time.Minute })
-	if longest := time.Minute + 3*time.Minute + timeoutGrace + time.Minute; b.drain() <= longest {
+	if longest := time.Minute + 3*time.Minute + timeoutGrace + time.Minute + auditTimeout; b.drain() <= longest {
 		t.Errorf("drains for %s, a request may take %s", b.drain(), longest)
 	}
 }

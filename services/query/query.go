@@ -169,9 +169,10 @@ func New(cfg Config, deps Deps) (*Service, error) {
 func (s *Service) Handler() http.Handler { return s.handler }
 
 // drain is how long a request in hand may need to its end: to wait for its
-// turn, to run into the time limit, to wait with its answer, and to send it.
+// turn, to run into the time limit, to wait with its answer, to record it, and
+// to send it.
 func (s *Service) drain() time.Duration {
-	return 2*s.cfg.QueueWait + s.cfg.Timeout + timeoutGrace + drainGrace
+	return 2*s.cfg.QueueWait + s.cfg.Timeout + timeoutGrace + auditTimeout + drainGrace
 }
 
 // Drain ends exports, which may take longer than anybody waits for the end of a

@@ -107,11 +107,8 @@ func (s *Service) changeSettings(w http.ResponseWriter, r *http.Request, id iden
 	if _, err := s.settings.of(r.Context(), id.CustomerUUID); err != nil {
 		return err
 	}
-	// Once it is recorded that it was requested, it is carried through, whether
-	// or not the client waits.
-	ctx := context.WithoutCancel(r.Context())
 	record := func(ctx context.Context, e audit.Event) error { return s.audit(r.WithContext(ctx), id, e) }
-	_, after, err := s.settings.table.Update(ctx, id.CustomerUUID, change.apply, record)
+	_, after, err := s.settings.table.Update(r.Context(), id.CustomerUUID, change.apply, record)
 	switch {
 	case errors.Is(err, settings.ErrMeanwhile):
 		return &problem.Error{Kind: problem.KindConflict, Cause: err, Detail: "The settings were changed by somebody else at this moment. Nothing was changed; look at them and try again."}
@@ -121,7 +118,7 @@ func (s *Service) changeSettings(w http.ResponseWriter, r *http.Request, id iden
 		return &problem.Error{Kind: problem.KindUnavailable, Cause: err, RetryAfter: retryAfter, Detail: "The settings cannot be read at the moment. Nothing was changed; try again shortly."}
 	case errors.Is(err, settings.ErrUnrecorded):
 		// The change was made, and its request is recorded.
-		s.log.Error("the outcome of a change of settings is not recorded as an audit event", zap.String("requestId", requestIDOf(ctx)), zap.String("tenant", id.CustomerUUID), zap.Error(err))
+		s.log.Error("the outcome of a change of settings is not recorded as an audit event", zap.String("requestId", requestIDOf(r.Context())), zap.String("tenant", id.CustomerUUID), zap.Error(err))
 	case err != nil:
 		return err
 	}

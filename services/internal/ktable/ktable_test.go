@@ -423,10 +423,16 @@ func TestOpenSaysWhatToDo(t *testing.T) {
 	}
 	fails("run auditrail migrate")
 	cl := newTopic(t, at)
-	if _, err := kadm.NewClient(cl).AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Name: "cleanup.policy", Value: kadm.StringPtr("delete")}}, topic.Settings); err != nil {
-		t.Fatal(err)
+	for _, c := range []struct{ key, wrong, right string }{{"message.timestamp.type", "CreateTime", "LogAppendTime"}, {"cleanup.policy", "delete", "compact"}} {
+		alter := func(value string) {
+			if _, err := kadm.NewClient(cl).AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Name: c.key, Value: &value}}, topic.Settings); err != nil {
+				t.Fatal(err)
+			}
+		}
+		alter(c.wrong)
+		fails("it must be " + c.right)
+		alter(c.right)
 	}
-	fails("it must be compact")
 }
 
 // TestRecordsThatAreGoneAreNotWaitedFor: an operator deleted all records.

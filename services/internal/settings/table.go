@@ -63,8 +63,8 @@ func (t Table) List() map[string]Settings {
 
 // Change reads a subscription's settings as of now, lets edit change them, and
 // writes them when they are valid and others than before. Of two changes that
-// two processes write at the same moment the later wins whole. The errors are edit's, Validate's and those of Get and of Put of
-// ktable.Table.
+// two processes write at the same moment the later wins whole. The errors are
+// edit's, Validate's and those of Get and of Put of ktable.Table.
 func (t Table) Change(ctx context.Context, customerUUID string, edit func(*Settings) error) (Settings, error) {
 	if n := len(customerUUID); n == 0 || n > audit.MaxIDBytes {
 		return Settings{}, fmt.Errorf("a customerUuid has 1 to %d bytes, not %d", audit.MaxIDBytes, n)

@@ -26,7 +26,7 @@ var (
 	ErrMeanwhile = errors.New("the settings were changed meanwhile")
 	// ErrUnrecorded tells that a change was made and that this is not recorded.
 	// That it was requested is.
-	ErrUnrecorded = errors.New("the outcome is not recorded as an audit event")
+	ErrUnrecorded = errors.New("the change was made, but only its request is recorded as an audit event")
 )
 
 // Update is Change as an audit event. record takes the event, with who does it
@@ -41,8 +41,11 @@ var (
 //     the error wraps ErrUnrecorded.
 //
 // A change that changes nothing is none, and repeating one that is in doubt is
-// safe. The other errors are those of Change, and ErrMeanwhile.
+// safe. The other errors are those of Change, and ErrMeanwhile. Once begun it is
+// carried through, even when ctx ends: every step has its time limit, and record
+// is to have one.
 func (t Table) Update(ctx context.Context, customerUUID string, edit func(*Settings) error, record func(context.Context, audit.Event) error) (before, after Settings, err error) {
+	ctx = context.WithoutCancel(ctx)
 	if before, err = t.Get(ctx, customerUUID); err != nil {
 		return before, before, err
 	}

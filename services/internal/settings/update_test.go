@@ -134,6 +134,26 @@ func TestTheOutcomeOfAChangeIsRecorded(t *testing.T) {
 	}
 }
 
+// TestAChangeIsCarriedThrough: whoever asked for it does not wait any more.
+func TestAChangeIsCarriedThrough(t *testing.T) {
+	t.Parallel()
+	table, _ := newTable(t)
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	var statuses []string
+	_, after, err := table.Update(ctx, "c", auditSearches, func(ctx context.Context, e audit.Event) error {
+		leave()
+		statuses = append(statuses, e.Status)
+		return ctx.Err()
+	})
+	if err != nil || !after.AuditSearches {
+		t.Errorf("got %+v, %v", after, err)
+	}
+	if d := cmp.Diff(statuses, []string{statusRequested, statusSuccess}); d != "" {
+		t.Errorf("(-got +want)\n%s", d)
+	}
+}
+
 func TestAChangeMeanwhileIsNotOverwritten(t *testing.T) {
 	t.Parallel()
 	table, _ := newTable(t)

@@ -38,5 +38,11 @@ func (c *compiler) nested(n qql.Nested) string {
 		i := slices.IndexFunc(field.ChangeFields, func(f field.Field) bool { return f.Name == t.Field.Name })
 		return c.textual(t, "entry."+strconv.Itoa(i+1))
 	})
-	return "(" + n.Field.Column + " != '' AND arrayExists(entry -> " + cond + ", " + entries(n.Field.Column) + "))"
+	// The engine takes its time over the expression: it is there once.
+	list := n.Field.Column + "_entries"
+	if !c.listed {
+		c.listed = true
+		list = "(" + entries(n.Field.Column) + " AS " + list + ")"
+	}
+	return "(" + n.Field.Column + " != '' AND arrayExists(entry -> " + cond + ", " + list + "))"
 }

@@ -24,8 +24,9 @@ func where(x qql.Expr, now time.Time, params param.Set) string {
 type compiler struct {
 	now     time.Time
 	params  param.Set
-	names   int // given out
-	lookups int // in the text indexes
+	names   int  // given out
+	lookups int  // in the text indexes
+	listed  bool // whether the entries of changes have their alias
 }
 
 // name returns the next parameter's name.

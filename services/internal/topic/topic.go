@@ -231,10 +231,11 @@ func absent(have map[string]uuid.UUID, specs []Spec) (names []string) {
 // critical are the settings of a topic that correctness rests on; the rest are
 // the operator's to tune.
 func critical(name string) map[string]string {
+	cleanup := "delete"
 	if slices.Contains(tables, name) {
-		return map[string]string{"cleanup.policy": "compact"}
+		cleanup = "compact"
 	}
-	return map[string]string{"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime"}
+	return map[string]string{"cleanup.policy": cleanup, "message.timestamp.type": "LogAppendTime"}
 }
 
 var events = regexp.MustCompile(EventsPattern)
@@ -243,8 +244,9 @@ var events = regexp.MustCompile(EventsPattern)
 func IsEvents(name string) bool { return events.MatchString(name) }
 
 // Check looks at the event topics that exist, of which Audit must, at the
-// dead-letter topic and at the tables. It reports what is missing, or configured such that records could
-// be lost or misdated, in one sentence that says what to do.
+// dead-letter topic and at the tables. It reports what is missing, or configured
+// such that records could be lost or misdated, in one sentence that says what to
+// do.
 func Check(ctx context.Context, cl *kgo.Client) error {
 	have, err := IDs(ctx, cl)
 	if err != nil {
