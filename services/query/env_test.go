@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/google/uuid"
 	"go.uber.org/zap"
@@ -73,7 +74,8 @@ const retention = 20000
 // fatal is what insert needs of a test; rapid has it too.
 type fatal interface{ Fatal(args ...any) }
 
-// insert stores events as ingest does: one column a field.
+// insert stores events as ingest does: one column a field, and no indexes until
+// parts are merged.
 func (db *database) insert(t testing.TB, f fatal, events ...audit.Event) {
 	t.Helper()
 	if len(events) == 0 {
@@ -83,7 +85,8 @@ func (db *database) insert(t testing.TB, f fatal, events ...audit.Event) {
 	for i, f := range field.Fields {
 		names[i] = f.Column
 	}
-	batch, err := db.conn.PrepareBatch(t.Context(), "INSERT INTO audit_events ("+strings.Join(names, ", ")+
+	ctx := clickhouse.Context(t.Context(), clickhouse.WithSettings(clickhouse.Settings{"materialize_skip_indexes_on_insert": 0}))
+	batch, err := db.conn.PrepareBatch(ctx, "INSERT INTO audit_events ("+strings.Join(names, ", ")+
 		", topic_id, kafka_partition, kafka_offset, appended_at, retention_days)")
 	if err != nil {
 		f.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
@@ -80,14 +81,16 @@ func someEvents(n int) []audit.Event {
 	}).Example(1)
 }
 
-// insert stores events as ingest does; kafka_offset is the index.
+// insert stores events as ingest does, without indexes until parts are merged;
+// kafka_offset is the index.
 func insert(t testing.TB, conn driver.Conn, events []audit.Event) {
 	t.Helper()
 	names := make([]string, len(field.Fields))
 	for i, f := range field.Fields {
 		names[i] = f.Column
 	}
-	batch, err := conn.PrepareBatch(t.Context(), "INSERT INTO audit_events ("+strings.Join(names, ", ")+", kafka_offset, retention_days)")
+	ctx := clickhouse.Context(t.Context(), clickhouse.WithSettings(clickhouse.Settings{"materialize_skip_indexes_on_insert": 0}))
+	batch, err := conn.PrepareBatch(ctx, "INSERT INTO audit_events ("+strings.Join(names, ", ")+", kafka_offset, retention_days)")
 	if err != nil {
 		t.Fatal(err)
 	}

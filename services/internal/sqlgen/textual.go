@@ -17,7 +17,7 @@ func (c *compiler) textual(t qql.Test, value string) string {
 	case qql.Equal:
 		equal := "(" + value + " = " + c.text(cond.Text) + ")"
 		if words := qql.Tokens(cond.Text); t.Field.Type == field.Text && len(words) > 0 && c.lookup() {
-			return "(" + hasAllTokens(value, c.texts(words)) + " AND " + equal + ")"
+			return "(" + c.hasAllTokens(value, words, c.texts(words)) + " AND " + equal + ")"
 		}
 		return equal
 	case qql.Like:

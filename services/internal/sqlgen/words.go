@@ -2,6 +2,7 @@ package sqlgen
 
 import (
 	"strings"
+	"unicode/utf8"
 
 	"github.com/auditrail/auditrail/services/internal/field"
 	"github.com/auditrail/auditrail/services/internal/qql"
@@ -24,25 +25,30 @@ func tokens(values []string) string {
 }
 
 // linkColumn has many tokens that occur once. Its index is over the first
-// startLength bytes of each, which takes a third of the room.
+// startLength characters of each, which takes a third of the room.
 const (
 	linkColumn  = "external_change_link"
 	startLength = 3
 )
 
-// hasStarts makes the condition that a text's tokens begin with what each of
-// words, a parameter, begins with.
-func hasStarts(value, words string) string {
-	const start = "arrayMap(t -> substring(t, 1, 3), "
-	return "hasAll(" + start + "tokens(" + folded(value) + ", 'splitByNonAlpha')), " + start + words + "))"
+// hasStarts makes the condition that a text's tokens begin as each of the words
+// does. Its regular expression is that of the index. (A lambda in its place is
+// refused in parts that have no index yet, when others have.)
+func (c *compiler) hasStarts(value string, words []string) string {
+	starts := make([]string, len(words))
+	for i, w := range words {
+		r := []rune(w)
+		starts[i] = string(r[:min(len(r), startLength)])
+	}
+	return "hasAll(extractAll(" + folded(value) + `, '([0-9a-z\\x{80}-\\x{10ffff}]{1,3})[0-9a-z\\x{80}-\\x{10ffff}]*'), ` + c.texts(starts) + ")"
 }
 
-// hasAllTokens makes the condition that a text has the whole tokens words, a
-// parameter, in any order. The text index of the column serves it.
-func hasAllTokens(value, words string) string {
-	has := "hasAllTokens(" + folded(value) + ", " + words + ")"
+// hasAllTokens makes the condition that a text has the whole tokens words, in
+// any order; param is their parameter. The text index of the column serves it.
+func (c *compiler) hasAllTokens(value string, words []string, param string) string {
+	has := "hasAllTokens(" + folded(value) + ", " + param + ")"
 	if value == linkColumn {
-		return "(" + hasStarts(value, words) + " AND " + has + ")"
+		return "(" + c.hasStarts(value, words) + " AND " + has + ")"
 	}
 	return has
 }
@@ -86,15 +92,14 @@ func (c *compiler) word(w qql.Word, needle string, values []string) string {
 	var find func(value string) string
 	if last := len(w) - 1; last > 0 {
 		whole := c.texts(w[:last])
-		find = func(v string) string { return hasAllTokens(v, whole) }
+		find = func(v string) string { return c.hasAllTokens(v, w[:last], whole) }
 	} else {
 		part := c.text("%" + w[0] + "%")
 		find = func(v string) string { return folded(v) + " LIKE " + part }
-		if len(w[0]) >= startLength {
-			start := c.texts(w)
+		if utf8.RuneCountInString(w[0]) >= startLength {
 			find = func(v string) string {
 				if v == linkColumn {
-					return hasStarts(v, start)
+					return c.hasStarts(v, w)
 				}
 				return folded(v) + " LIKE " + part
 			}
@@ -114,7 +119,7 @@ func (c *compiler) phrase(p qql.Phrase, values []string) string {
 	needle := c.texts(p)
 	parts := make([]string, len(values))
 	for i, v := range values {
-		parts[i] = hasAllTokens(v, needle)
+		parts[i] = c.hasAllTokens(v, p, needle)
 	}
 	has := "(" + strings.Join(parts, " OR ") + ")"
 	if len(p) == 1 {

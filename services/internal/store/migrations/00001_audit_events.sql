@@ -44,7 +44,7 @@ CREATE TABLE IF NOT EXISTS audit_events
     INDEX by_name replaceAll(lowerUTF8(toValidUTF8(user_name)), 'ς', 'σ') TYPE text(tokenizer = 'splitByNonAlpha', posting_list_codec = 'bitpacking'),
     INDEX by_target replaceAll(lowerUTF8(toValidUTF8(target_name)), 'ς', 'σ') TYPE text(tokenizer = 'splitByNonAlpha', posting_list_codec = 'bitpacking'),
     INDEX by_comment replaceAll(lowerUTF8(toValidUTF8(audit_comment)), 'ς', 'σ') TYPE text(tokenizer = 'splitByNonAlpha', posting_list_codec = 'bitpacking'),
-    INDEX by_link arrayMap(t -> substring(t, 1, 3), tokens(replaceAll(lowerUTF8(toValidUTF8(external_change_link)), 'ς', 'σ'), 'splitByNonAlpha')) TYPE text(tokenizer = 'array', posting_list_codec = 'bitpacking')
+    INDEX by_link extractAll(replaceAll(lowerUTF8(toValidUTF8(external_change_link)), 'ς', 'σ'), '([0-9a-z\\x{80}-\\x{10ffff}]{1,3})[0-9a-z\\x{80}-\\x{10ffff}]*') TYPE text(tokenizer = 'array', posting_list_codec = 'bitpacking')
 )
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(created_date)
