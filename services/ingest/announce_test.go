@@ -5,39 +5,18 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"go.uber.org/zap/zaptest"
 
-	"github.com/auditrail/auditrail/services/internal/kafka"
 	"github.com/auditrail/auditrail/services/internal/testenv"
 	"github.com/auditrail/auditrail/services/internal/topic"
 )
 
-// readAll reads a topic up to the end that it has now.
-func (p *pipeline) readAll(name string) (got []*kgo.Record) {
+// readAll reads a topic up to the end that it has now, each partition in order.
+func (p *pipeline) readAll(name string) []*kgo.Record {
 	p.t.Helper()
-	ends, err := p.admin.ListEndOffsets(p.t.Context(), name)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	want := 0
-	ends.Each(func(o kadm.ListedOffset) { want += int(o.Offset) })
-	cl, err := kafka.Open(p.t.Context(), p.cfg.Kafka, zaptest.NewLogger(p.t), kgo.ConsumeTopics(name), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	defer cl.Close()
 	ctx, cancel := context.WithTimeout(p.t.Context(), deadline)
 	defer cancel()
-	for len(got) < want {
-		fetches := cl.PollFetches(ctx)
-		if err := fetches.Err(); err != nil {
-			p.t.Fatalf("got %d records of %s, want %d: %v", len(got), name, want, err)
-		}
-		got = append(got, fetches.Records()...)
-	}
-	return got
+	return testenv.Records(ctx, p.t, p.cfg.Kafka, name)
 }
 
 // Every announcement names the end of a batch and when its last record was

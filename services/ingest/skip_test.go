@@ -3,16 +3,15 @@ package ingest
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"go.uber.org/zap/zaptest"
 
 	"github.com/auditrail/auditrail/pkg/audit"
-	"github.com/auditrail/auditrail/services/internal/kafka"
 	"github.com/auditrail/auditrail/services/internal/settings"
 	"github.com/auditrail/auditrail/services/internal/testenv"
 	"github.com/auditrail/auditrail/services/internal/topic"
@@ -37,26 +36,9 @@ func (p *pipeline) apart(partition int32, values ...[]byte) (appended []time.Tim
 }
 
 // records are those that Kafka holds of a partition.
-func (p *pipeline) records(name string, partition int32) (records []*kgo.Record) {
+func (p *pipeline) records(name string, partition int32) []*kgo.Record {
 	p.t.Helper()
-	ends, err := p.admin.ListEndOffsets(p.t.Context(), name)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	end, _ := ends.Lookup(name, partition)
-	cl, err := kafka.Open(p.t.Context(), p.cfg.Kafka, zaptest.NewLogger(p.t), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{name: {partition: kgo.NewOffset().AtStart()}}))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	defer cl.Close()
-	for int64(len(records)) < end.Offset {
-		fetches := cl.PollFetches(p.t.Context())
-		if err := fetches.Err(); err != nil {
-			p.t.Fatal(err)
-		}
-		records = append(records, fetches.Records()...)
-	}
-	return records
+	return slices.DeleteFunc(p.readAll(name), func(r *kgo.Record) bool { return r.Partition != partition })
 }
 
 // switchedAt writes the record of a subscription whose switches begin to count

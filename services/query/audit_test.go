@@ -9,46 +9,32 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 
 	"github.com/auditrail/auditrail/pkg/audit"
 	"github.com/auditrail/auditrail/services/internal/identity"
-	"github.com/auditrail/auditrail/services/internal/kafka"
 	"github.com/auditrail/auditrail/services/internal/problem"
 	"github.com/auditrail/auditrail/services/internal/settings"
+	"github.com/auditrail/auditrail/services/internal/testenv"
 	"github.com/auditrail/auditrail/services/internal/topic"
 )
 
 // audited are the product's own audit events that Kafka has: n of them, no more.
 func (b *bench) audited(t testing.TB, n int) []audit.Event {
 	t.Helper()
-	cl, err := kafka.Open(t.Context(), b.cfg.Kafka, zap.NewNop(), kgo.ConsumeTopics(topic.Audit), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cl.Close()
 	// Acknowledged is not more than there: the end is known.
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	end := ends(t, cl, topic.Audit)
 	var events []audit.Event
-	for int64(len(events)) < end {
-		fetches := cl.PollFetches(ctx)
-		if err := fetches.Err(); err != nil {
+	for _, r := range testenv.Records(ctx, t, b.cfg.Kafka, topic.Audit) {
+		var e audit.Event
+		if err := audit.Decode(r.Value, &e); err != nil {
 			t.Fatal(err)
 		}
-		fetches.EachRecord(func(r *kgo.Record) {
-			var e audit.Event
-			if err := audit.Decode(r.Value, &e); err != nil {
-				t.Fatal(err)
-			}
-			if err := e.Validate(r.Timestamp, audit.DefaultMaxAge); err != nil {
-				t.Error(err)
-			}
-			events = append(events, e)
-		})
+		if err := e.Validate(r.Timestamp, audit.DefaultMaxAge); err != nil {
+			t.Error(err)
+		}
+		events = append(events, e)
 	}
 	if len(events) != n {
 		t.Fatalf("%d audit events, want %d: %+v", len(events), n, events)
@@ -140,15 +126,4 @@ func TestWithoutKafkaNothingIsAuditedOrChosen(t *testing.T) {
 			t.Errorf("got %v, want a problem that says: later", err)
 		}
 	}
-}
-
-// ends is the sum of the end offsets of a topic's partitions.
-func ends(t testing.TB, cl *kgo.Client, name string) (sum int64) {
-	t.Helper()
-	listed, err := kadm.NewClient(cl).ListEndOffsets(t.Context(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	listed.Each(func(o kadm.ListedOffset) { sum += o.Offset })
-	return sum
 }

@@ -97,6 +97,7 @@ func (b *exportBody) begin() {
 	h.Set("Cache-Control", "no-store")
 	h.Set("Vary", "Accept-Encoding")
 	h.Set("Trailer", exportStatus+", "+exportRows)
+	h.Set("Connection", "close") // or its next answer would meet the deadline that end sets
 	if b.zip != nil {
 		h.Set("Content-Encoding", "gzip")
 	}
@@ -156,7 +157,9 @@ func (b *exportBody) end(why error) error {
 	if err := b.rc.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return fmt.Errorf("%w: %w", errClientGone, err)
 	}
-	_ = b.rc.SetWriteDeadline(time.Time{}) // the connection's next answer must not meet it
+	// The last chunk and the trailers leave when the handler returns, which waits
+	// for the audit event before that.
+	_ = b.rc.SetWriteDeadline(time.Now().Add(auditTimeout + writeGrace))
 	return nil
 }
 

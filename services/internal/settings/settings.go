@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -60,10 +61,14 @@ const now Moment = -1
 const MaxSwitches = 1000
 
 // names of the fields in JSON.
-var names = []string{
-	"defaultTimeframeDays", "restrictUserInformation", "auditSearches",
-	"retentionDays", "retentionAt", "autoUpdateSwitches",
-}
+var names = func() (names []string) {
+	for f := range reflect.TypeFor[Settings]().Fields() {
+		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" {
+			names = append(names, name)
+		}
+	}
+	return names
+}()
 
 // fields of Settings by their names in JSON.
 type fields Settings
