@@ -115,7 +115,8 @@ func (s *Service) runHistogram(ctx context.Context, see visibility.Predicate, re
 
 // span is what a histogram covers: what was asked for, and where that is open,
 // from the first event to now, or to the last event when the query itself says
-// something about createdDate. from > to: there is nothing.
+// something about createdDate. A start of 0 means everything: it is open.
+// from > to: there is nothing.
 func (s *Service) span(ctx context.Context, see visibility.Predicate, filter sqlgen.Filter) (from, to int64, err error) {
 	from, to = math.MinInt64, filter.Now.UnixMilli()
 	if filter.Start != nil {
@@ -124,7 +125,7 @@ func (s *Service) span(ctx context.Context, see visibility.Predicate, filter sql
 	if filter.End != nil {
 		to = *filter.End
 	}
-	if filter.Start != nil {
+	if filter.Start != nil && from > 0 {
 		return max(from, sqlgen.MinInstant), min(to, sqlgen.MaxInstant), nil
 	}
 	err = s.engine.query(ctx, "span", sqlgen.Span(see, filter), func(r driver.Rows) error {
@@ -136,6 +137,8 @@ func (s *Service) span(ctx context.Context, see visibility.Predicate, filter sql
 		switch {
 		case n == 0:
 			from, to = 0, -1
+		case filter.End == nil && filter.Start != nil:
+			from, to = first, max(to, last)
 		case filter.End == nil:
 			from, to = first, last
 		default:

@@ -108,7 +108,7 @@ func TestHistogramOfOpenRanges(t *testing.T) {
 		fmt.Sprintf(`{"startDate":%d}`, now.Add(time.Hour).UnixMilli()):                  1,
 		fmt.Sprintf(`{"startDate":%d}`, now.Add(100*24*time.Hour).UnixMilli()):           0,
 		fmt.Sprintf(`{"endDate":%d}`, now.AddDate(-10, 0, 0).UnixMilli()):                0,
-		`{"startDate":0,"interval":"1d"}`:                                                -1,
+		`{"startDate":0,"interval":"1d"}`:                                                4,
 		`{"startDate":0,"endDate":9223372036854775807}`:                                  -1,
 		`{"startDate":-100000000000000,"endDate":-90000000000000}`:                       0,
 	} {
