@@ -44,14 +44,15 @@ func (req *histogramRequest) read(f *form) {
 }
 
 // zone reads a member that names a time zone of the IANA database; UTC when it
-// is not given.
+// is not given. The system's tables have other names, too: that of the server's
+// own zone, and, all in lower case, zones with leap seconds.
 func (f *form) zone(name string) *time.Location {
 	text, ok := f.short(name, 64)
 	if !ok {
 		return time.UTC
 	}
 	zone, err := time.LoadLocation(text)
-	if err != nil || text == "Local" {
+	if err != nil || text[0] < 'A' || text[0] > 'Z' || text == "Local" || text == "Factory" {
 		f.violate(problem.Violation{Field: name, Value: problem.Shorten(text), Limit: "a name of the IANA time zone database", Message: "must be a time zone such as Europe/Berlin or UTC"})
 		return time.UTC
 	}

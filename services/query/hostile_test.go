@@ -86,6 +86,7 @@ func TestBadInputIsNamed(t *testing.T) {
 			`"timezone":"Mars/Olympus"`:                 {"timezone", "Europe/Berlin"},
 			`"timezone":"../../etc/passwd"`:             {"timezone", "Europe/Berlin"},
 			`"timezone":"Local"`:                        {"timezone", "Europe/Berlin"},
+			`"timezone":"localtime"`:                    {"timezone", "Europe/Berlin"},
 			`"interval":"1m","startDate":1750000000000`: {"interval", "1000 buckets", "longer interval"},
 		},
 	} {
