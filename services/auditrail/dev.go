@@ -172,7 +172,7 @@ func (c *devCmd) welcome(w io.Writer, httpAddr string) {
 	}
 	hint := "Search the newest events as the demo Manager:"
 	if c.DemoRate == 0 {
-		hint = "No demo events are made: there is only what you emit. A Manager's search:"
+		hint = "No new demo events are made: there is what is stored and what you emit. A Manager's search:"
 	}
 	fmt.Fprintf(w, `
 Auditrail is running. Ctrl-C drains and stops it; the data stays in %s.
