@@ -99,8 +99,10 @@ func (s *suite) renewMakesNoPlace() {
 	s.renew(apicall.Place{Key: aKey, CallID: ended})
 	s.used(aKey, limit, 1, 0)
 	s.pause(s.Lease + s.slack())
+	s.admit(aKey, limit)
+	s.admit(aKey, limit)
 	s.renew(apicall.Place{Key: aKey, CallID: silent})
-	s.used(aKey, limit, 0, 0)
+	s.used(aKey, limit, 2, 0)
 }
 
 func (s *suite) limitsChange() {
