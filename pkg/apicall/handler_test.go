@@ -127,13 +127,13 @@ func TestAnswersToBlockedCalls(t *testing.T) {
 	}{
 		{
 			name: "429",
-			rate: `{"type":"urn:auditrail:problem:tooMany","title":"Too many requests","status":429,"detail":"At most 2 calls of api/v1/jobs/{id} may begin in any 1 hour, and so many have. Another may begin in 59 minutes.","limit":2,"windowSec":3600,"toWaitSec":3540,"requestId":"request-1"}`,
-			busy: `{"type":"urn:auditrail:problem:tooMany","title":"Too many requests","status":429,"detail":"At most 1 call of api/v1/jobs/{id} may run at a time, and 1 run now. Call again when one has ended.","limit":1,"toWaitSec":1,"requestId":"request-1"}`,
+			rate: `{"type":"urn:auditrail:problem:tooMany","title":"Too many requests","status":429,"detail":"At most 2 calls of api/v1/jobs/{id} may begin in any hour, and so many have. Another may begin in 59 minutes.","limit":2,"windowSec":3600,"toWaitSec":3540,"requestId":"request-1"}`,
+			busy: `{"type":"urn:auditrail:problem:tooMany","title":"Too many requests","status":429,"detail":"At most 1 call of api/v1/jobs/{id} may run at a time, and 1 runs now. Call again when one has ended.","limit":1,"toWaitSec":1,"requestId":"request-1"}`,
 		},
 		{
 			name: "409", conflict: true,
-			rate: `{"type":"urn:auditrail:problem:tooMany","title":"Conflict","status":409,"detail":"At most 2 calls of api/v1/jobs/{id} may begin in any 1 hour, and so many have. Another may begin in 59 minutes.","limit":2,"windowSec":3600,"toWaitSec":3540,"code":1965,"requestId":"request-1"}`,
-			busy: `{"type":"urn:auditrail:problem:tooMany","title":"Conflict","status":409,"detail":"At most 1 call of api/v1/jobs/{id} may run at a time, and 1 run now. Call again when one has ended.","limit":1,"toWaitSec":1,"code":1960,"requestId":"request-1"}`,
+			rate: `{"type":"urn:auditrail:problem:tooMany","title":"Conflict","status":409,"detail":"At most 2 calls of api/v1/jobs/{id} may begin in any hour, and so many have. Another may begin in 59 minutes.","limit":2,"windowSec":3600,"toWaitSec":3540,"code":1965,"requestId":"request-1"}`,
+			busy: `{"type":"urn:auditrail:problem:tooMany","title":"Conflict","status":409,"detail":"At most 1 call of api/v1/jobs/{id} may run at a time, and 1 runs now. Call again when one has ended.","limit":1,"toWaitSec":1,"code":1960,"requestId":"request-1"}`,
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -228,10 +228,17 @@ func TestHowHandlersEnd(t *testing.T) {
 		{"writes a body alone", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "x") }, "Running, Finished 200", "", nil},
 		{"flushes alone", func(w http.ResponseWriter, _ *http.Request) { w.(http.Flusher).Flush() }, "Running, Finished 200", "", nil},
 		{"says two statuses", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404); w.WriteHeader(200) }, "Running, Finished 404", "", nil},
-		{"hints first", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(103); w.WriteHeader(100); w.WriteHeader(418) }, "Running, Finished 418", "", nil},
+		{"hints first", func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(103)
+			w.WriteHeader(100)
+			w.WriteHeader(418)
+		}, "Running, Finished 418", "", nil},
 		{"hints alone", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(103) }, "Running, Finished 200", "", nil},
 		{"copies a reader", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.Copy(w, strings.NewReader("x")) }, "Running, Finished 200", "", nil},
-		{"copies nothing, then says", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.Copy(w, strings.NewReader("")); w.WriteHeader(404) }, "Running, Finished 404", "", nil},
+		{"copies nothing, then says", func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.Copy(w, strings.NewReader(""))
+			w.WriteHeader(404)
+		}, "Running, Finished 404", "", nil},
 		{"panics", func(http.ResponseWriter, *http.Request) { panic("oh") }, "Running, Finished 500", "the handler panicked", "oh"},
 		{"panics in the middle", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(206); panic("oh") },
 			"Running, Finished 500", "the handler panicked, after it had begun to answer 206", "oh"},
