@@ -16,20 +16,21 @@ import (
 	"github.com/auditrail/auditrail/services/internal/visibility"
 )
 
-// fillCalls stores n calls of customers c0 to c2, two states each, a second
-// apart from 2026-06-01 on. Every 100th runs for an hour, the others for half a
+// fillCalls stores n calls of customers c0 and so on, two states each, those of a
+// customer step milliseconds apart from 2026-06-01 on. Every 100th runs for an hour, the others for half a
 // second.
-func fillCalls(t testing.TB, conn driver.Conn, n string) {
+func fillCalls(t testing.TB, conn driver.Conn, n, customers, step int) {
 	t.Helper()
 	for _, state := range []string{audit.StateRunning, audit.StateFinished} {
-		ctx := clickhouse.Context(t.Context(), clickhouse.WithParameters(clickhouse.Parameters{"state": state, "rank": strconv.Itoa(int(audit.StateRank(state)))}))
+		ctx := clickhouse.Context(t.Context(), clickhouse.WithParameters(clickhouse.Parameters{"state": state, "rank": strconv.Itoa(int(audit.StateRank(state))),
+			"n": strconv.Itoa(n), "customers": strconv.Itoa(customers), "step": strconv.Itoa(step)}))
 		err := conn.Exec(ctx, `INSERT INTO api_call_events (id, call_id, customer_uuid, module_code, api, method, submitted_date, updated_date, user_name, user_role,
 			user_uuid, business_unit, client, source_ip, http_status, state, state_rank, retention_days)
-			WITH toDateTime64('2026-06-01 00:00:00', 3, 'UTC') + toIntervalSecond(intDiv(number, 3)) AS submitted,
-				reinterpretAsUUID(sipHash128(number)) AS call, intDiv(number, 3) AS nth
-			SELECT generateUUIDv4(), call, 'c' || toString(number % 3), 'PM', 'api/v1/' || toString(nth % 37), 'GET', submitted,
+			WITH toDateTime64('2026-06-01 00:00:00', 3, 'UTC') + toIntervalMillisecond(nth * {step:UInt32}) AS submitted,
+				reinterpretAsUUID(sipHash128(number)) AS call, intDiv(number, {customers:UInt32}) AS nth
+			SELECT generateUUIDv4(), call, 'c' || toString(number % {customers:UInt32}), 'PM', 'api/v1/' || toString(nth % 37), 'GET', submitted,
 				submitted + toIntervalMillisecond(if(state = 'Running', 0, if(nth % 100 = 0, 3600000, 500))), 'user' || toString(nth % 500), 'Reader',
-				'u' || toString(nth % 500), 'unit' || toString(nth % 20), 'curl', toIPv6('10.0.0.1'), 200, {state:String} AS state, {rank:UInt8}, 20000 FROM numbers(`+n+`)`)
+				'u' || toString(nth % 500), 'unit' || toString(nth % 20), 'curl', toIPv6('10.0.0.1'), 200, {state:String} AS state, {rank:UInt8}, 20000 FROM numbers({n:UInt64})`)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -41,7 +42,7 @@ func fillCalls(t testing.TB, conn driver.Conn, n string) {
 // call is found without reading the others.
 func TestCallsAreReadByKey(t *testing.T) {
 	conn := open(t)
-	fillCalls(t, conn, "300000")
+	fillCalls(t, conn, 300_000, 3, 1000)
 	for _, table := range []string{"api_calls", "api_call_events"} {
 		if err := conn.Exec(t.Context(), "OPTIMIZE TABLE "+table+" FINAL"); err != nil {
 			t.Fatal(err)
@@ -84,7 +85,7 @@ func TestAConditionMeetsTheLatestState(t *testing.T) {
 	if err := conn.Exec(t.Context(), "SYSTEM STOP MERGES api_calls"); err != nil {
 		t.Fatal(err)
 	}
-	fillCalls(t, conn, "3000")
+	fillCalls(t, conn, 3000, 3, 1000)
 	var rows uint64
 	if err := conn.QueryRow(t.Context(), "SELECT count() FROM api_calls WHERE customer_uuid = 'c1'").Scan(&rows); err != nil || rows != 2000 {
 		t.Fatalf("%d rows are stored (%v), want both states of each call", rows, err)
@@ -99,5 +100,45 @@ func TestAConditionMeetsTheLatestState(t *testing.T) {
 		if n != want {
 			t.Errorf("%s: %d calls, want %d", text, n, want)
 		}
+	}
+}
+
+// BenchmarkCalls has 1,000,000 calls of one subscription, all of the past week,
+// and a viewer to whom most users are hidden.
+func BenchmarkCalls(b *testing.B) {
+	conn := open(b)
+	fillCalls(b, conn, 1_000_000, 1, 600)
+	id := reader
+	id.CustomerUUID, id.BusinessUnits = "c0", []string{"unit1", "unit2"}
+	see := visibility.ForCalls(id, true)
+	start := time.Date(2026, 6, 1, 1, 0, 0, 0, time.UTC).UnixMilli()
+	end := start + 7*24*3600_000
+	filter := func(text string) sqlgen.Filter {
+		x, err := qql.Parse(field.Calls, text)
+		if err != nil {
+			b.Fatal(err)
+		}
+		return sqlgen.Filter{Start: &start, End: &end, Updated: true, Where: x, Now: time.UnixMilli(end)}
+	}
+	page := sqlgen.Page{Limit: 101}
+	named := func(name string) *field.Field { return field.Find(field.Calls.Fields, name) }
+	for _, c := range []struct {
+		name string
+		s    sqlgen.Statement
+	}{
+		{"newest", sqlgen.Rows(see, filter(""), page)},
+		{"newest of a state", sqlgen.Rows(see, filter("state: finished"), page)},
+		{"of a user", sqlgen.Rows(see, filter("userName: [user1]"), page)},
+		{"by user", sqlgen.Rows(see, filter(""), sqlgen.Page{Limit: 101, Sort: sqlgen.Sort{Field: named("userName"), Ascending: true}})},
+		{"count", sqlgen.Count(see, filter(""))},
+		{"count of a state", sqlgen.Count(see, filter("state: finished"))},
+		{"facets", sqlgen.Facets(see, filter(""), []*field.Field{named("state"), named("api"), named("userName")}, 10)},
+		{"one", sqlgen.Call(see, uuid.Max)},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			for b.Loop() {
+				query(b, conn, c.s, func(driver.Rows) error { return nil })
+			}
+		})
 	}
 }
