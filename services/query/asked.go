@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/auditrail/auditrail/services/internal/field"
 	"github.com/auditrail/auditrail/services/internal/identity"
 	"github.com/auditrail/auditrail/services/internal/problem"
 	"github.com/auditrail/auditrail/services/internal/qql"
@@ -69,7 +70,7 @@ func parseAsked(body []byte, members []string, rest func(*form)) (asked, error) 
 func (f *form) condition() qql.Expr {
 	var all []qql.Expr
 	if text, ok := f.short("qql", qql.MaxLength); ok && strings.TrimSpace(text) != "" {
-		x, err := qql.Parse(text)
+		x, err := qql.Parse(field.Events, text)
 		if err != nil {
 			f.violate(queryViolation(err))
 		} else if x != nil {
@@ -149,7 +150,7 @@ func (a *asked) at(now time.Time, days int) {
 
 // dated says that the request itself bounds createdDate, or means not to.
 func (a *asked) dated() bool {
-	return a.filter.Start != nil || a.filter.End != nil || qql.Mentions(a.filter.Where, "createdDate")
+	return a.filter.Start != nil || a.filter.End != nil || qql.Mentions(field.Events, a.filter.Where, "createdDate")
 }
 
 // appendApplied appends the members of an answer that say what the search was

@@ -101,7 +101,7 @@ func (c *cursor) holds(sort sqlgen.Sort) bool {
 
 // position is where the walk goes on.
 func (c *cursor) position() *sqlgen.Position {
-	return &sqlgen.Position{Value: string(c.Value), CreatedDate: c.Date, ID: c.ID}
+	return &sqlgen.Position{Value: string(c.Value), Date: c.Date, ID: c.ID}
 }
 
 // fingerprint tells one walk from another: by what was asked for, in which

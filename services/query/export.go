@@ -74,11 +74,11 @@ func (f *form) columns(v view) []column {
 	}
 	names := []string(v)
 	if !activity {
-		for _, row := range field.Fields {
+		for _, row := range field.Events.Fields {
 			names = append(names, row.Name)
 		}
 	}
-	elements, given := f.list("columns", len(field.Fields))
+	elements, given := f.list("columns", len(field.Events.Fields))
 	switch {
 	case given && len(elements) == 0:
 		f.violate(problem.Violation{Field: "columns", Message: "must not be an empty list; leave it out to get all columns"})

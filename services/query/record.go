@@ -16,12 +16,12 @@ import (
 // record reads rows made by sqlgen.Rows and writes them as JSON. It is reused
 // from row to row. Owned by one goroutine.
 type record struct {
-	dest []any // one pointer a field, in the order of field.Fields
+	dest []any // one pointer a field, in the order of field.Events.Fields
 }
 
 func newRecord() *record {
-	r := &record{dest: make([]any, len(field.Fields))}
-	for i, f := range field.Fields {
+	r := &record{dest: make([]any, len(field.Events.Fields))}
+	for i, f := range field.Events.Fields {
 		r.dest[i] = newDest(f.Type)
 	}
 	return r
@@ -51,7 +51,7 @@ func (r *record) scan(rows driver.Rows) error { return rows.Scan(r.dest...) }
 func (r *record) appendJSON(b []byte, v view) []byte {
 	b = append(b, '{')
 	first := true
-	for i, f := range field.Fields {
+	for i, f := range field.Events.Fields {
 		shown, always := v.shows(f.Name, f.Always)
 		if !shown {
 			continue
@@ -75,8 +75,8 @@ func (r *record) appendJSON(b []byte, v view) []byte {
 
 // position is the row's place in an order; see sqlgen.Position.
 func (r *record) position(sort sqlgen.Sort) (value []byte, date int64, id uuid.UUID) {
-	for i := range field.Fields {
-		f := &field.Fields[i]
+	for i := range field.Events.Fields {
+		f := &field.Events.Fields[i]
 		switch d := r.dest[i].(type) {
 		case *uuid.UUID:
 			id = *d

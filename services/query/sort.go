@@ -39,7 +39,7 @@ func (f *form) sort() (sort sqlgen.Sort) {
 	return sort
 }
 
-// field returns the row of field.Fields that a member names, in any case, among
+// field returns the row of field.Events.Fields that a member names, in any case, among
 // those that fit; nil when it is not given or broken.
 func (f *form) field(name string, fit func(*field.Field) bool) *field.Field {
 	text, ok := f.text(name)
@@ -51,14 +51,14 @@ func (f *form) field(name string, fit func(*field.Field) bool) *field.Field {
 
 // named finds a field that the request names at a place.
 func (f *form) named(at, name string, fit func(*field.Field) bool) *field.Field {
-	found := field.Find(field.Fields, name)
+	found := field.Find(field.Events.Fields, name)
 	if found != nil && fit(found) {
 		return found
 	}
 	var names []string
-	for i := range field.Fields {
-		if fit(&field.Fields[i]) {
-			names = append(names, field.Fields[i].Name)
+	for i := range field.Events.Fields {
+		if fit(&field.Events.Fields[i]) {
+			names = append(names, field.Events.Fields[i].Name)
 		}
 	}
 	f.violate(problem.Violation{Field: at, Value: problem.Shorten(name), Limit: strings.Join(names, ", "), Message: "must be one of " + strings.Join(names, ", ")})

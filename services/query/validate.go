@@ -47,8 +47,8 @@ func (s *Service) validate(w http.ResponseWriter, r *http.Request, _ identity.Id
 			canonical = x.String()
 		}
 		v.Canonical = &canonical
-		for _, f := range field.Fields {
-			if qql.Mentions(x, f.Name) {
+		for _, f := range field.Events.Fields {
+			if qql.Mentions(field.Events, x, f.Name) {
 				v.Fields = append(v.Fields, f.Name)
 			}
 		}

@@ -29,7 +29,7 @@ func TestIndexesServe(t *testing.T) {
 		t.Fatal(err)
 	}
 	test := func(name string, c qql.Cond) qql.Expr {
-		return qql.Test{Field: field.Find(field.Fields, name), Cond: c}
+		return qql.Test{Field: field.Find(field.Events.Fields, name), Cond: c}
 	}
 	for name, c := range map[string]struct {
 		x     qql.Expr
@@ -97,9 +97,9 @@ func explain(t *testing.T, conn driver.Conn, s sqlgen.Statement) string {
 	return plan.String()
 }
 
-// granules reads from a plan how many granules an index left.
+// granules reads from a plan how many granules an index, or PrimaryKey, left.
 func granules(plan, index string) (read, all int) {
-	m := regexp.MustCompile(`Name: ` + index + `\n(?:.*\n)*?.*Granules: (\d+)/(\d+)`).FindStringSubmatch(plan)
+	m := regexp.MustCompile(`(?:Name: )?` + index + `\n(?:.*\n)*?.*Granules: (\d+)/(\d+)`).FindStringSubmatch(plan)
 	if m == nil {
 		return 0, 0
 	}
