@@ -73,18 +73,18 @@ func (in *ingest) chosen(r settings.Retention) uint16 {
 
 // retain gives every row the days of its customer.
 func (c *columns) retain(days func(customer string) uint16) {
-	byNumber := make([]uint16, len(c.customerUUID.keys))
-	for n, customer := range c.customerUUID.keys {
+	byNumber := make([]uint16, len(c.customer.keys))
+	for n, customer := range c.customer.keys {
 		byNumber[n] = days(customer)
 	}
-	for row, n := range c.customerUUID.rows {
+	for row, n := range c.customer.rows {
 		c.retention[row] = byNumber[n]
 	}
 }
 
 // expired says that the table may have dropped a row for its age.
 func (c *columns) expired(row int, now time.Time) bool {
-	age := now.Sub(time.UnixMilli(int64(c.created.Data[row])))
+	age := now.Sub(time.UnixMilli(int64(c.date.Data[row])))
 	return age > time.Duration(c.retention[row])*24*time.Hour
 }
 
