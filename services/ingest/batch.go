@@ -25,14 +25,14 @@ type batch struct {
 	held        int64     // bytes taken from the memory budget
 	appendedAt  int64     // append time of the last record, epoch ms
 	named       time.Time // when its range was last committed
-	filler      filler   // of records into columns
-	rows        *columns // those of the filler, or what is left of them
-	doubted     []int // rows that their producer or an operator sends again
-	duplicates  int   // records left out because they are stored already
-	skipped     int   // records left out because their subscription chose so
-	heartbeats  int   // records left out because they are signs of life
-	turn        int64 // of its judgement in this process; 0: not judged
-	refusals    int   // of the engine, one after the other
+	filler      filler    // of records into columns
+	rows        *columns  // those of the filler, or what is left of them
+	doubted     []int     // rows that their producer or an operator sends again
+	duplicates  int       // records left out because they are stored already
+	skipped     int       // records left out because their subscription chose so
+	heartbeats  int       // records left out because they are signs of life
+	turn        int64     // of its judgement in this process; 0: not judged
+	refusals    int       // of the engine, one after the other
 	dead        []deadLetter
 	sealed      bool // takes no more, whatever its size
 	remade      bool // somebody may have tried to insert it before

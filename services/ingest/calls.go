@@ -31,8 +31,8 @@ type callColumns struct {
 	requestID                                          proto.ColStr
 
 	// Of the record read last. Its strings point into the record.
-	call       audit.APICall
-	of, change uuid.UUID // ids of the call and of its change of state
+	call audit.APICall
+	of   uuid.UUID // id of the call
 }
 
 func newCallColumns() *callColumns {
@@ -76,12 +76,11 @@ func (c *callColumns) read(l *lane, r *kgo.Record, _ topic.Position) (entry, err
 	}
 	var err error
 	c.of, err = parseID(c.call.CallID)
-	c.change = c.call.ID()
 	return entry{}, err
 }
 
 func (c *callColumns) probe(date int64) {
-	c.call, c.change = audit.APICall{CustomerUUID: "probe", SubmittedDate: date, UpdatedDate: date}, uuid.New()
+	c.call = audit.APICall{CustomerUUID: "probe", SubmittedDate: date, UpdatedDate: date}
 	c.add(topic.Position{}, 0)
 }
 
@@ -91,7 +90,7 @@ func (c *callColumns) add(at topic.Position, appended int64) {
 	a := &c.call
 	c.months.add(a.UpdatedDate)
 	c.months.add(a.SubmittedDate) // of the table of latest states
-	c.id.Append(c.change)
+	c.id.Append(a.ID())
 	c.callID.Append(c.of)
 	c.customer.append(a.CustomerUUID)
 	c.moduleCode.append(a.ModuleCode)

@@ -85,16 +85,19 @@ func (c *eventColumns) read(l *lane, r *kgo.Record, at topic.Position) (entry, e
 }
 
 func (c *eventColumns) probe(date int64) {
-	c.event, c.eventID = audit.Event{CustomerUUID: "probe", CreatedDate: date}, uuid.New()
-	c.add(topic.Position{}, 0)
+	c.row(&audit.Event{CustomerUUID: "probe", CreatedDate: date}, uuid.New(), topic.Position{}, 0)
 }
 
 func (c *eventColumns) forget() { c.event = audit.Event{} }
 
 func (c *eventColumns) add(at topic.Position, appended int64) {
-	e := &c.event
+	c.row(&c.event, c.eventID, at, appended)
+}
+
+// row appends a valid event.
+func (c *eventColumns) row(e *audit.Event, id uuid.UUID, at topic.Position, appended int64) {
 	c.months.add(e.CreatedDate)
-	c.id.Append(c.eventID)
+	c.id.Append(id)
 	c.appID.Append(e.AuditEnabledAppID)
 	c.applicationName.append(e.ApplicationName)
 	c.moduleCode.append(e.ModuleCode)

@@ -75,8 +75,8 @@ func (t target) settings() []ch.Setting {
 		// Merges build the indexes: searches read new parts, which are small,
 		// without them. It saves the engine a third of an insert.
 		{Key: "materialize_skip_indexes_on_insert", Value: "0"},
-		// An insert is acknowledged only with the rows that views make of it;
-		// what a repetition leaves out, it leaves out for them, too: see refresh.
+		// An insert is acknowledged only with the rows that views make of it,
+		// which are not deduplicated themselves.
 		{Key: "materialized_views_ignore_errors", Value: "0", Important: true},
 		{Key: "deduplicate_blocks_in_dependent_materialized_views", Value: "0", Important: true},
 	}

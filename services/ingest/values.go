@@ -80,4 +80,3 @@ var hexDigit = func() (t [256]int8) {
 	}
 	return t
 }()
-
