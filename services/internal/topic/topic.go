@@ -28,6 +28,10 @@ const DeadLetter = "audit.dead-letter.v1"
 // Settings is the table of the subscriptions' settings, keyed by customerUuid.
 const Settings = "audit.settings.v1"
 
+// APILimits is the table of the limits that were set for subscriptions' calls,
+// keyed by customerUuid.
+const APILimits = "audit.api-limits.v1"
+
 // AuditModule is the code of the product itself, with its names. Its own audit
 // events travel on Audit: searches, exports, changes of settings.
 const (
@@ -42,10 +46,13 @@ var Audit = audit.Topic(AuditModule)
 
 // tables are the topics that hold state: the newest value of each key stays
 // for ever. Package ktable reads them.
-var tables = []string{Settings}
+var tables = []string{Settings, APILimits}
 
 // EventsPattern matches every event topic, as a regular expression.
 const EventsPattern = `^audit\.events\.[a-z][a-z0-9]{0,31}\.v1$`
+
+// APICallsPattern matches audit.APICallsTopic alone, as a regular expression.
+const APICallsPattern = `^audit\.api-calls\.v1$`
 
 const (
 	// MaxMessageBytes is the largest batch an event topic takes. It is well
@@ -60,7 +67,7 @@ const (
 // Config is the module registry. Its tags are flags; see auditrail --help.
 type Config struct {
 	Modules     []string      `help:"Codes of the modules that may emit: each gets the topic audit.events.<code>.v1. AUDIT, the product itself, always has one." default:"ADMIN,AM,API,BILL,CERT,CI,CM,CS,EDR,FIM,MDM,PC,PM,RM,SCA,SSO,TAG,TM,UM,VM,VMDR,WAS" sep:","`
-	Partitions  int32         `help:"Partitions of a new event topic. Existing topics keep theirs." default:"2"`
+	Partitions  int32         `help:"Partitions of a new topic of events or API calls. Existing topics keep theirs." default:"2"`
 	Replication int16         `help:"Replicas of a new topic; -1 takes the broker's default." default:"-1"`
 	Retention   time.Duration `name:"topic-retention" help:"How long Kafka keeps records. Ingest must never be away for longer." default:"168h"`
 }
@@ -91,8 +98,8 @@ type Spec struct {
 	Config      map[string]string
 }
 
-// Specs lists the topics: one a module, AuditModule included, the dead letters,
-// the announcements and the tables.
+// Specs lists the topics: one a module, AuditModule included, the API calls, the
+// dead letters, the announcements and the tables.
 func (c Config) Specs() []Spec {
 	base := func(name string, maxBytes int) Spec {
 		return Spec{Name: name, Partitions: c.Partitions, Replication: c.Replication, Config: map[string]string{
@@ -107,7 +114,7 @@ func (c Config) Specs() []Spec {
 	if !slices.Contains(modules, AuditModule) {
 		modules = append(slices.Clone(modules), AuditModule)
 	}
-	specs := make([]Spec, 0, len(modules)+2+len(tables))
+	specs := make([]Spec, 0, len(modules)+3+len(tables))
 	for _, m := range modules {
 		specs = append(specs, base(audit.Topic(m), MaxMessageBytes))
 	}
@@ -116,7 +123,7 @@ func (c Config) Specs() []Spec {
 	ingested := base(Ingested, MaxMessageBytes)
 	ingested.Partitions = 1
 	ingested.Config["retention.ms"] = strconv.FormatInt(ingestedRetention.Milliseconds(), 10)
-	specs = append(specs, dead, ingested)
+	specs = append(specs, base(audit.APICallsTopic, MaxMessageBytes), dead, ingested)
 	for _, name := range tables {
 		specs = append(specs, table(name, c.Replication))
 	}
@@ -243,8 +250,8 @@ var events = regexp.MustCompile(EventsPattern)
 // IsEvents says whether a topic carries events.
 func IsEvents(name string) bool { return events.MatchString(name) }
 
-// Check looks at the event topics that exist, of which Audit must, at the
-// dead-letter topic and at the tables. It reports what is missing, or configured
+// Check looks at the event topics that exist, of which Audit must, at the topics
+// of API calls and of dead letters, and at the tables. It reports what is missing, or configured
 // such that records could be lost or misdated, in one sentence that says what to
 // do.
 func Check(ctx context.Context, cl *kgo.Client) error {
@@ -252,7 +259,7 @@ func Check(ctx context.Context, cl *kgo.Client) error {
 	if err != nil {
 		return err
 	}
-	names := append([]string{Audit, DeadLetter}, tables...)
+	names := append([]string{Audit, audit.APICallsTopic, DeadLetter}, tables...)
 	for name := range have {
 		if IsEvents(name) && name != Audit {
 			names = append(names, name)
