@@ -18,7 +18,7 @@
 //     the same fields to nowhere. CPU time of the calling thread (Linux; time
 //     that passed elsewhere), and time that passed, in bursts of 1,000 events.
 //   - API call: what pkg/apicall adds to a call of a handler that answers at
-//     once, without a network: limits of 10,000 subscriptions counted in memory,
+//     once, without a network: limits of 1,000 subscriptions counted in memory,
 //     two records to a broker in the same process. As emit, in bursts; once more
 //     with the records checked, encoded and discarded.
 //   - API call, Redis: the time of the decision, and of a whole call, which
