@@ -85,8 +85,8 @@ bench-ingest: ## ingest against the limit, from Kafka to rows, on 1 and on 20 to
 	go run ./services/bench/pipeline ingest $(ARGS)
 
 .PHONY: bench-apicall
-bench-apicall: ## what the middleware of API calls adds to a bare handler, counting in memory
-	go test ./pkg/apicall -run '^$$' -bench . -count 5
+bench-apicall: ## the part of bench about API calls: what limits cost, counted in memory and in Redis (flags: ARGS="--rounds 12")
+	go run ./services/bench --only APICall $(ARGS)
 
 EVENTS ?= 20000000
 RATE   ?= 20000

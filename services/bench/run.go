@@ -10,15 +10,43 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// suites are the packages with benchmarks, and which of theirs to run.
-var suites = []struct{ pkg, benchmarks string }{
-	{"github.com/auditrail/auditrail/services/bench", "^Benchmark(Decode|Emit)$"},
-	{"github.com/auditrail/auditrail/services/ingest", "^BenchmarkBlock$"},
+// suite is a package with benchmarks, and which of its to run.
+type suite struct {
+	pkg        string
+	benchmarks []string
+}
+
+var suites = []suite{
+	{"github.com/auditrail/auditrail/services/bench", []string{"Decode", "Emit", "APICall", "APICallRedis"}},
+	{"github.com/auditrail/auditrail/services/ingest", []string{"Block"}},
+}
+
+// noRedis says why a benchmark is left out.
+const noRedis = "API calls with counters in Redis: skipped, for redis-server is not installed (Debian's package redis-server)"
+
+// benchmarks lists those to run, and says on status what is left out.
+func (o options) benchmarks(status io.Writer) []string {
+	var out []string
+	for _, s := range suites {
+		for _, b := range s.benchmarks {
+			if o.Only == "" || strings.HasPrefix(b, o.Only) {
+				out = append(out, b)
+			}
+		}
+	}
+	if i := slices.Index(out, "APICallRedis"); i >= 0 {
+		if _, err := exec.LookPath("redis-server"); err != nil {
+			_, _ = fmt.Fprintln(status, noRedis)
+			out = slices.Delete(out, i, i+1)
+		}
+	}
+	return out
 }
 
 // run builds the benchmarks, runs them round by round and prints the table.
@@ -33,8 +61,14 @@ func run(ctx context.Context, o options, out, status io.Writer) error {
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder left behind harms nobody
 	began := time.Now()
-	var binaries []string
+	all := o.benchmarks(status)
+	var binaries, selected []string
 	for i, s := range suites {
+		mine := slices.DeleteFunc(slices.Clone(s.benchmarks), func(b string) bool { return !slices.Contains(all, b) })
+		if len(mine) == 0 {
+			continue
+		}
+		selected = append(selected, "^Benchmark("+strings.Join(mine, "|")+")$")
 		_, _ = fmt.Fprintf(status, "building %s\n", s.pkg)
 		binary := filepath.Join(dir, strconv.Itoa(i)+".test")
 		if _, err := output(ctx, "go", "test", "-c", "-o", binary, s.pkg); err != nil {
@@ -45,8 +79,8 @@ func run(ctx context.Context, o options, out, status io.Writer) error {
 	found := results{}
 	for round := range o.Rounds {
 		_, _ = fmt.Fprintf(status, "round %d of %d\n", round+1, o.Rounds)
-		for i, s := range suites {
-			text, err := output(ctx, binaries[i], "-test.run=^$", "-test.bench="+s.benchmarks,
+		for i := range binaries {
+			text, err := output(ctx, binaries[i], "-test.run=^$", "-test.bench="+selected[i],
 				"-test.benchtime="+o.Time, "-test.short="+strconv.FormatBool(o.Short))
 			if err != nil {
 				return err
@@ -63,7 +97,7 @@ func run(ctx context.Context, o options, out, status io.Writer) error {
 		}
 	}
 	_, _ = fmt.Fprintf(status, "took %s\n\n", time.Since(began).Round(time.Second))
-	return found.print(out)
+	return found.print(out, all)
 }
 
 // output runs a program and returns what it prints.
@@ -100,6 +134,12 @@ func (r results) read(text []byte) error {
 		}
 	}
 	return lines.Err()
+}
+
+// firstPart of a benchmark's name is that of its function.
+func firstPart(name string) string {
+	first, _, _ := strings.Cut(name, "/")
+	return first
 }
 
 // lastPart of a benchmark's name says what it measured.

@@ -12,11 +12,12 @@ import (
 	"github.com/auditrail/auditrail/services/internal/workload"
 )
 
-// Metrics that a benchmark reports, in nanoseconds an event.
+// Metrics that a benchmark reports, an event: nanoseconds, and allocations.
 const (
 	CPU    = "cpu-ns/event"    // CPU time of the process
 	Caller = "caller-ns/event" // CPU time of the calling thread
 	Wall   = "wall-ns/event"   // time that passed for the caller
+	Allocs = "allocs/event"
 )
 
 // Set is how many events a benchmark goes through: far more than caches hold,
