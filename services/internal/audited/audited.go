@@ -82,9 +82,12 @@ func (o Object[V]) Update(ctx context.Context, customerUUID string, edit func(*V
 	if err := edit(&after); err != nil {
 		return before, before, err
 	}
-	changes := o.Changes(before, after)
-	if err := o.Validate(after); err != nil || len(changes) == 0 {
+	if err := o.Validate(after); err != nil {
 		return before, before, err
+	}
+	changes := o.Changes(before, after)
+	if len(changes) == 0 {
+		return before, before, nil
 	}
 	e, err := o.event(customerUUID, changes)
 	if err != nil {

@@ -101,64 +101,45 @@ func (t Table) Update(ctx context.Context, customerUUID string, edit func(*apica
 	}.Update(ctx, customerUUID, edit, record)
 }
 
-// Changes lists what differs between two sets of limits, in the API's JSON: the
-// default, and each API. Where that is too much for one audit event, the APIs
-// are one entry.
+// Changes lists what differs between two valid sets of limits, in the API's
+// JSON: the default, and each API by its name.
 func Changes(before, after apicall.Override) (changes []audit.Change) {
-	was, is := wire(before), wire(after)
-	add := func(field string, before, after json.RawMessage) {
-		if string(before) == string(after) {
+	add := func(field string, before, after *apicall.Limit) {
+		if before != nil && after != nil && *before == *after || before == nil && after == nil {
 			return
 		}
-		c := audit.Change{Field: field}
-		if before != nil { // a nil RawMessage is not a nil any
-			c.Before = before
-		}
-		if after != nil {
-			c.After = after
-		}
-		changes = append(changes, c)
+		changes = append(changes, audit.Change{Field: field, Before: wire(before), After: wire(after)})
 	}
-	add("default", was.Default, is.Default)
-	names := maps.Clone(was.APIs)
-	if names == nil {
-		names = is.APIs
-	} else {
-		maps.Copy(names, is.APIs)
-	}
-	of := len(changes)
+	add("default", before.Default, after.Default)
+	names := map[string]apicall.Limit{}
+	maps.Copy(names, before.APIs)
+	maps.Copy(names, after.APIs)
 	for _, name := range slices.Sorted(maps.Keys(names)) {
-		add("apis["+name+"]", was.APIs[name], is.APIs[name])
-	}
-	if len(changes) > audit.MaxChanges {
-		changes = changes[:of]
-		add("apis", was.all, is.all)
+		add("apis["+name+"]", of(before.APIs, name), of(after.APIs, name))
 	}
 	return changes
 }
 
-// limits are an Override in JSON.
-type limits struct {
-	Default json.RawMessage            `json:"default"`
-	APIs    map[string]json.RawMessage `json:"apis"`
-
-	all json.RawMessage // APIs in one
+// of returns the limit of a name; nil when there is none.
+func of(apis map[string]apicall.Limit, name string) *apicall.Limit {
+	if l, ok := apis[name]; ok {
+		return &l
+	}
+	return nil
 }
 
-func wire(o apicall.Override) (w limits) {
-	var parts struct {
-		APIs json.RawMessage `json:"apis"`
+// wire is a limit as an Override has it in JSON; nil when there is none.
+func wire(l *apicall.Limit) any {
+	if l == nil {
+		return nil
 	}
-	b, err := json.Marshal(o)
+	var o struct{ Default json.RawMessage }
+	b, err := json.Marshal(apicall.Override{Default: l})
 	if err == nil {
-		err = json.Unmarshal(b, &w)
+		err = json.Unmarshal(b, &o)
 	}
-	if err == nil {
-		err = json.Unmarshal(b, &parts)
+	if err != nil {
+		return err.Error() // only of limits that are not valid
 	}
-	if err != nil { // not valid: Validate, which is asked too, says why
-		w.Default, _ = json.Marshal("not valid: " + err.Error())
-	}
-	w.all = parts.APIs
-	return w
+	return o.Default
 }
