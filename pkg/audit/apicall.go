@@ -8,8 +8,10 @@ const APICallsTopic = "audit.api-calls.v1"
 // life of a call that goes on. Each record tells all about the call that is
 // known by then: a reader needs no other.
 //
-// On the wire it is one JSON object with the names of the struct tags, as an
-// Event is; but for members that the contract does not know: they are refused.
+// On the wire it is one JSON object with the names of the struct tags. Absent,
+// null, empty, 0 and false mean the same. Members that the contract does not
+// know are refused. Strings of an APICall that came from DecodeAPICall point
+// into the decoded bytes: they are valid as long as those bytes are not reused.
 // What identifies a change of state is CallID and State: see ID.
 type APICall struct {
 	// CallID identifies the call. A UUID, of version 7 from the SDK. Required.
@@ -24,7 +26,8 @@ type APICall struct {
 	// and with placeholders, such as "audit-log/admin/events/{id}", or any name.
 	// Required, at most 256 bytes.
 	API string `json:"api,omitempty"`
-	// Method is the HTTP method; empty for calls that are not HTTP.
+	// Method is the HTTP method, at most 32 bytes; empty for calls that are not
+	// HTTP.
 	Method string `json:"method,omitempty"`
 	// State is one of APICallStates. Required.
 	State string `json:"state,omitempty"`
@@ -39,7 +42,8 @@ type APICall struct {
 	// not further ahead than MaxAhead.
 	SubmittedDate int64 `json:"submittedDate,omitempty"`
 	// UpdatedDate is when the call came into State, or gave its sign of life, in
-	// milliseconds since the Unix epoch. Required, not before SubmittedDate.
+	// milliseconds since the Unix epoch. Required. Not before SubmittedDate, not
+	// further ahead than MaxAhead.
 	UpdatedDate int64 `json:"updatedDate,omitempty"`
 	// DurationMs is for how long the call ran, in milliseconds; of StateFinished
 	// and StateExpired.

@@ -196,7 +196,7 @@ func wrongType(p []byte, i int, reason string) *DecodeError {
 	return fail(i, RuleType, reason)
 }
 
-// noObject says what stands at p[i] in place of an event.
+// noObject says what stands at p[i] in place of an object.
 func noObject(p []byte, i int) *DecodeError {
 	switch {
 	case i >= len(p):
@@ -207,10 +207,10 @@ func noObject(p []byte, i int) *DecodeError {
 	return wrongType(p, i, "must be a JSON object")
 }
 
-// trailing refuses anything but white space after the event.
+// trailing refuses anything but white space after the object.
 func trailing(p []byte, i int) *DecodeError {
 	if i = space(p, i); i < len(p) {
-		return fail(i, RuleJSON, "has data after its object: send one event a record")
+		return fail(i, RuleJSON, "has data after its object: send one JSON object a record")
 	}
 	return nil
 }

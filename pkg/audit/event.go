@@ -1,7 +1,8 @@
-// Package audit holds the audit-event contract: the event itself, how it
-// travels as JSON, and the rules it must keep. The same rules are written for
-// other languages in schemas/audit/v1/event.schema.json; a contract test holds
-// the two together.
+// Package audit holds the contracts of audit events and of API calls: the
+// records themselves, how they travel as JSON, and the rules they must keep.
+// The same rules are written for other languages in
+// schemas/audit/v1/event.schema.json and api-call.schema.json; a contract test
+// holds them together.
 package audit
 
 import "encoding/json"

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -28,23 +29,38 @@ const (
 	RuleRecord    = "record"    // the record is too long
 	RuleTopic     = "topic"     // moduleCode does not match the topic
 	RuleUnknown   = "unknown"   // a member that must not be there
+	RuleState     = "state"     // a member that does not go with the state of an API call
 )
 
-// Problem is one rule that an event breaks.
+// Problem is one rule that a record breaks.
 type Problem struct {
 	Field   string // JSON name of the field
 	Rule    string // one of the Rule constants
 	Message string // what is wrong and what to do, without the value
 }
 
-// Problems are all the rules that an event breaks. It is never empty when
-// returned as an error.
+// Kinds of records, in the words of errors.
+const (
+	auditEvent = "audit event"
+	apiCall    = "API call"
+)
+
+// Problems are all the rules that a record breaks. It is never empty when
+// returned as an error; that of an API call wraps it: use errors.As.
 type Problems []Problem
 
 // Error names every problem in one line.
-func (ps Problems) Error() string {
+func (ps Problems) Error() string { return ps.text(auditEvent) }
+
+// callProblems are the Problems of an API call.
+type callProblems struct{ ps Problems }
+
+func (c callProblems) Error() string { return c.ps.text(apiCall) }
+func (c callProblems) Unwrap() error { return c.ps }
+
+func (ps Problems) text(kind string) string {
 	var b strings.Builder
-	b.WriteString("invalid audit event: ")
+	b.WriteString("invalid " + kind + ": ")
 	for i, p := range ps {
 		if i > 0 {
 			b.WriteString("; ")
@@ -70,19 +86,23 @@ func (ps Problems) add(field, rule, message string) Problems {
 	return append(ps, Problem{Field: field, Rule: rule, Message: message})
 }
 
-// DecodeError says why bytes are no event. It never holds values.
+// DecodeError says why bytes are no event, or no API call. It never holds
+// values.
 type DecodeError struct {
 	Offset int    // byte of the record where the trouble begins
 	Field  string // the top-level member it is in, quoted and cut when unknown, "" when in none
 	Rule   string // one of the Rule constants
 	Reason string // what is wrong and what to do
+
+	of string // the kind of record, "" for an event
 }
 
 func (e *DecodeError) Error() string {
-	if e.Field == "" {
-		return fmt.Sprintf("decode audit event at byte %d: %s", e.Offset, e.Reason)
+	kind, field := cmp.Or(e.of, auditEvent), e.Field
+	if field != "" {
+		field += " "
 	}
-	return fmt.Sprintf("decode audit event at byte %d: %s %s", e.Offset, e.Field, e.Reason)
+	return fmt.Sprintf("decode %s at byte %d: %s%s", kind, e.Offset, field, e.Reason)
 }
 
 // shortName makes a name from a payload fit for a message.

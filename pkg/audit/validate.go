@@ -41,12 +41,12 @@ func (e *Event) Validate(at time.Time, maxAge time.Duration) error {
 	case e.CreatedDate == 0:
 		ps = ps.required(e, fieldCreatedDate)
 	case e.CreatedDate < max(1, ms-maxAge.Milliseconds()):
-		ps = ps.tooOld(e.CreatedDate, ms, maxAge)
+		ps = ps.tooOld("createdDate", e.CreatedDate, ms, maxAge)
 	case e.CreatedDate > ms+MaxAhead.Milliseconds():
-		ps = ps.tooNew(e.CreatedDate, ms)
+		ps = ps.tooNew("createdDate", e.CreatedDate, ms)
 	}
 	if e.SourceIP != "" && !isIPv4(e.SourceIP) && !isAddress(e.SourceIP) {
-		ps = ps.add("sourceIp", RuleFormat, "must be an IPv4 or IPv6 address without a zone, or empty")
+		ps = ps.badAddress()
 	}
 	switch e.EndpointType {
 	case "", EndpointWebUI, EndpointBackgroundTask:
@@ -97,7 +97,7 @@ func (ps Problems) required(e *Event, f fieldID) Problems {
 	case fieldUserName:
 		message = "or userUuid is required"
 	case fieldCreatedDate:
-		message = "is required: milliseconds since 1970-01-01 UTC"
+		message = requiredDate
 	default:
 	}
 	if name := misspelled(e.Extra, f); name != "" {
@@ -107,32 +107,52 @@ func (ps Problems) required(e *Event, f fieldID) Problems {
 }
 
 func (ps Problems) moduleCode(e *Event) Problems {
-	switch n := len(e.ModuleCode); {
-	case n == 0:
+	if e.ModuleCode == "" {
 		return ps.required(e, fieldModuleCode)
-	case n > MaxModuleCodeBytes:
-		return ps.tooLong("moduleCode", n, MaxModuleCodeBytes)
+	}
+	return ps.badModuleCode(e.ModuleCode)
+}
+
+// missing names a missing field of a kind of record that has no other fields
+// than the known ones.
+func (ps Problems) missing(field string) Problems {
+	return ps.add(field, RuleRequired, "is required")
+}
+
+const requiredDate = "is required: milliseconds since 1970-01-01 UTC"
+
+func (ps Problems) missingDate(field string) Problems {
+	return ps.add(field, RuleRequired, requiredDate)
+}
+
+func (ps Problems) badModuleCode(code string) Problems {
+	if len(code) > MaxModuleCodeBytes {
+		return ps.tooLong("moduleCode", len(code), MaxModuleCodeBytes)
 	}
 	return ps.add("moduleCode", RuleFormat, "must be upper-case letters and digits, a letter first")
 }
 
-func (ps Problems) tooOld(created, now int64, maxAge time.Duration) Problems {
-	message := "is older than the " + days(maxAge) + " that events are kept"
-	// A date in seconds reads as one in January 1970.
-	if ms := created * 1000; created > 0 && created < now/100 && ms >= now-maxAge.Milliseconds() && ms <= now+MaxAhead.Milliseconds() {
-		message += ": it looks like seconds, give milliseconds"
-	}
-	return ps.add("createdDate", RuleTooOld, message)
+func (ps Problems) badAddress() Problems {
+	return ps.add("sourceIp", RuleFormat, "must be an IPv4 or IPv6 address without a zone, or empty")
 }
 
-func (ps Problems) tooNew(created, now int64) Problems {
+func (ps Problems) tooOld(field string, date, now int64, maxAge time.Duration) Problems {
+	message := "is older than the " + days(maxAge) + " that events are kept"
+	// A date in seconds reads as one in January 1970.
+	if ms := date * 1000; date > 0 && date < now/100 && ms >= now-maxAge.Milliseconds() && ms <= now+MaxAhead.Milliseconds() {
+		message += ": it looks like seconds, give milliseconds"
+	}
+	return ps.add(field, RuleTooOld, message)
+}
+
+func (ps Problems) tooNew(field string, date, now int64) Problems {
 	message := "is more than " + days(MaxAhead) + " in the future"
-	if ms := created / 1000; ms > now/2 && ms < now*2 {
+	if ms := date / 1000; ms > now/2 && ms < now*2 {
 		message += ": it looks like microseconds, give milliseconds"
 	} else {
 		message += ": check the clock of the host"
 	}
-	return ps.add("createdDate", RuleTooNew, message)
+	return ps.add(field, RuleTooNew, message)
 }
 
 // form adds the problems of form, in the words of AppendJSON.
