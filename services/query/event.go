@@ -7,6 +7,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/google/uuid"
 
+	"github.com/auditrail/auditrail/services/internal/field"
 	"github.com/auditrail/auditrail/services/internal/identity"
 	"github.com/auditrail/auditrail/services/internal/problem"
 	"github.com/auditrail/auditrail/services/internal/sqlgen"
@@ -25,7 +26,7 @@ func (s *Service) event(w http.ResponseWriter, r *http.Request, id identity.Iden
 	}
 	return s.answer(w, r, id, "event "+wanted.String(), func(ctx context.Context) (found, error) {
 		var answer []byte
-		rec := newRecord()
+		rec := newRecord(field.Events)
 		err := s.engine.query(ctx, "event", sqlgen.Event(visibility.For(id), wanted), func(r driver.Rows) error {
 			if err := rec.scan(r); err != nil {
 				return err

@@ -109,7 +109,7 @@ type valueCount struct {
 }
 
 // count counts the values of fields, one facet a field.
-func (s *Service) count(ctx context.Context, see visibility.Predicate, filter sqlgen.Filter, fields []*field.Field, size int64) ([]facet, error) {
+func (s *Service) count(ctx context.Context, see visibility.View, filter sqlgen.Filter, fields []*field.Field, size int64) ([]facet, error) {
 	facets := make([]facet, len(fields))
 	for i, f := range fields {
 		facets[i].field = f

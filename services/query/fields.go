@@ -18,9 +18,9 @@ const defaultFieldValues = 10
 
 // described are the fields whose values are listed: those of type Keyword.
 var described = func() (fields []*field.Field) {
-	for i := range field.Fields {
-		if field.Fields[i].Type == field.Keyword {
-			fields = append(fields, &field.Fields[i])
+	for _, f := range allOf(field.Events) {
+		if f.Type == field.Keyword {
+			fields = append(fields, f)
 		}
 	}
 	return fields
@@ -85,8 +85,7 @@ func appendFields(b []byte, facets []facet) []byte {
 		values[f.field] = f
 	}
 	b = append(b, `{"fields":[`...)
-	for i := range field.Fields {
-		f := &field.Fields[i]
+	for i, f := range allOf(field.Events) {
 		if i > 0 {
 			b = append(b, ',')
 		}

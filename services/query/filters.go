@@ -30,7 +30,7 @@ func (f *form) where() qql.Expr {
 	if len(f.violations) > broken {
 		return nil
 	}
-	x, errs := qql.FromFilters(filters)
+	x, errs := qql.FromFilters(f.of, filters)
 	for i := range filters {
 		if err := errs[i]; err != nil {
 			at := fmt.Sprintf("where[%d]", i)

@@ -74,7 +74,7 @@ func (s *Service) histogram(w http.ResponseWriter, r *http.Request, id identity.
 	})
 }
 
-func (s *Service) runHistogram(ctx context.Context, see visibility.Predicate, req histogramRequest) (found, error) {
+func (s *Service) runHistogram(ctx context.Context, see visibility.View, req histogramRequest) (found, error) {
 	complete := s.horizon.completeUpTo()
 	from, to, err := s.span(ctx, see, req.filter)
 	if err != nil {
@@ -118,7 +118,7 @@ func (s *Service) runHistogram(ctx context.Context, see visibility.Predicate, re
 // from the first event to now, or to the last event when the query itself says
 // something about createdDate. A start of 0 means everything: it is open.
 // from > to: there is nothing.
-func (s *Service) span(ctx context.Context, see visibility.Predicate, filter sqlgen.Filter) (from, to int64, err error) {
+func (s *Service) span(ctx context.Context, see visibility.View, filter sqlgen.Filter) (from, to int64, err error) {
 	from, to = math.MinInt64, filter.Now.UnixMilli()
 	if filter.Start != nil {
 		from, to = *filter.Start, max(to, *filter.Start)
@@ -165,7 +165,7 @@ func (req *histogramRequest) candidates(from, to int64) []interval {
 
 // countBuckets counts the events of each bucket. Where the end is open, buckets
 // of the future are added as far as there are events.
-func (s *Service) countBuckets(ctx context.Context, see visibility.Predicate, req histogramRequest, in interval, starts []int64, to int64) ([]int64, []uint64, error) {
+func (s *Service) countBuckets(ctx context.Context, see visibility.View, req histogramRequest, in interval, starts []int64, to int64) ([]int64, []uint64, error) {
 	least := len(starts)
 	if least == 0 {
 		return nil, nil, nil

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/auditrail/auditrail/pkg/apicall"
 	"github.com/auditrail/auditrail/services/internal/identity"
 	"github.com/auditrail/auditrail/services/internal/problem"
 )
@@ -19,20 +20,31 @@ type endpoint struct {
 	method string
 	path   string // http.ServeMux path pattern
 	serve  func(w http.ResponseWriter, r *http.Request, id identity.Identity) error
+	// options of its calls: apicall.Unplaced() where they hold no place among
+	// the concurrent ones, apicall.Unlimited() where they are listed alone.
+	options []apicall.Option
 }
+
+// api is what limits and the list of API calls call it.
+func (e endpoint) api() string { return strings.TrimPrefix(e.path, "/") }
 
 // endpoints is the route table.
 func (s *Service) endpoints() []endpoint {
+	// Limits must not keep out who would change them.
+	unlimited := []apicall.Option{apicall.Unlimited()}
 	return []endpoint{
-		{"search", http.MethodPost, "/audit-log/admin/search", s.search},
-		{"facets", http.MethodPost, "/audit-log/admin/search/facets", s.facets},
-		{"histogram", http.MethodPost, "/audit-log/admin/search/histogram", s.histogram},
-		{"export", http.MethodPost, "/audit-log/admin/search/export", s.export},
-		{"validate", http.MethodPost, "/audit-log/admin/search/validate", s.validate},
-		{"fields", http.MethodGet, "/audit-log/admin/search/fields", s.fields},
-		{"event", http.MethodGet, "/audit-log/admin/events/{id}", s.event},
-		{"settings", http.MethodGet, "/audit-log/admin/settings", s.showSettings},
-		{"settings", http.MethodPut, "/audit-log/admin/settings", s.changeSettings},
+		{"search", http.MethodPost, "/audit-log/admin/search", s.search, nil},
+		{"facets", http.MethodPost, "/audit-log/admin/search/facets", s.facets, nil},
+		{"histogram", http.MethodPost, "/audit-log/admin/search/histogram", s.histogram, nil},
+		{"export", http.MethodPost, "/audit-log/admin/search/export", s.export, []apicall.Option{apicall.Unplaced()}},
+		{"validate", http.MethodPost, "/audit-log/admin/search/validate", s.validate, nil},
+		{"fields", http.MethodGet, "/audit-log/admin/search/fields", s.fields, nil},
+		{"event", http.MethodGet, "/audit-log/admin/events/{id}", s.event, nil},
+		{"settings", http.MethodGet, "/audit-log/admin/settings", s.showSettings, nil},
+		{"settings", http.MethodPut, "/audit-log/admin/settings", s.changeSettings, nil},
+		{"limits", http.MethodGet, limitsPath, s.showLimits, unlimited},
+		{"limits", http.MethodPut, limitsPath, s.changeLimits, unlimited},
+		{"limits", http.MethodDelete, limitsPath, s.dropLimits, unlimited},
 	}
 }
 
@@ -47,7 +59,7 @@ func (s *Service) routes() http.Handler {
 	for path, group := range byPath {
 		methods := make(map[string]http.Handler, len(group))
 		for _, e := range group {
-			methods[e.method] = named(e.name, authenticate(s.endpoint(e)))
+			methods[e.method] = named(e.name, authenticate(s.calls.Handler(e.api(), s.endpoint(e), e.options...)))
 		}
 		mux.Handle(path, s.byMethod(methods))
 	}

@@ -47,7 +47,7 @@ func (s *Service) validate(w http.ResponseWriter, r *http.Request, _ identity.Id
 			canonical = x.String()
 		}
 		v.Canonical = &canonical
-		for _, f := range field.Fields {
+		for _, f := range field.Events.Fields {
 			if qql.Mentions(x, f.Name) {
 				v.Fields = append(v.Fields, f.Name)
 			}

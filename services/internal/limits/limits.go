@@ -5,7 +5,6 @@ package limits
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -108,7 +107,7 @@ func Changes(before, after apicall.Override) (changes []audit.Change) {
 		if before != nil && after != nil && *before == *after || before == nil && after == nil {
 			return
 		}
-		changes = append(changes, audit.Change{Field: field, Before: wire(before), After: wire(after)})
+		changes = append(changes, audit.Change{Field: field, Before: value(before), After: value(after)})
 	}
 	add("default", before.Default, after.Default)
 	names := map[string]apicall.Limit{}
@@ -128,18 +127,10 @@ func of(apis map[string]apicall.Limit, name string) *apicall.Limit {
 	return nil
 }
 
-// wire is a limit as an Override has it in JSON; nil when there is none.
-func wire(l *apicall.Limit) any {
+// value is a limit as a change has it; nil when there is none.
+func value(l *apicall.Limit) any {
 	if l == nil {
-		return nil
+		return nil // a nil pointer is not a nil any
 	}
-	var o struct{ Default json.RawMessage }
-	b, err := json.Marshal(apicall.Override{Default: l})
-	if err == nil {
-		err = json.Unmarshal(b, &o)
-	}
-	if err != nil {
-		return err.Error() // only of limits that are not valid
-	}
-	return o.Default
+	return *l
 }
