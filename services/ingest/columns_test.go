@@ -146,7 +146,7 @@ func TestMarkerRoundTrip(t *testing.T) {
 
 func TestInsertNamesEveryFieldAndThePosition(t *testing.T) {
 	var want, got []string
-	for _, f := range field.Fields {
+	for _, f := range field.Events.Fields {
 		want = append(want, f.Column)
 	}
 	want = append(want, "topic_id", "kafka_partition", "kafka_offset", "appended_at", "retention_days")

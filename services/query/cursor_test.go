@@ -190,7 +190,7 @@ func FuzzCursor(f *testing.F) {
 	f.Add(good, 1)
 	f.Add("e30", 10)
 	f.Fuzz(func(t *testing.T, text string, i int) {
-		sort := sqlgen.Sort{Field: &field.Fields[uint(i)%uint(len(field.Fields))]}
+		sort := sqlgen.Sort{Field: &field.Events.Fields[uint(i)%uint(len(field.Events.Fields))]}
 		if !sqlgen.Sortable(sort.Field) {
 			sort.Field = nil
 		}

@@ -99,7 +99,7 @@ func someQuery(rt *rapid.T) (body map[string]any, holds func(*audit.Event) bool)
 		}
 		body["where"] = where
 	}
-	x, err := qql.Parse(query)
+	x, err := qql.Parse(field.Events, query)
 	if err != nil {
 		rt.Fatal(query, err)
 	}
@@ -125,7 +125,7 @@ func someQuery(rt *rapid.T) (body map[string]any, holds func(*audit.Event) bool)
 		}
 		filters = append(filters, qql.Filter{Field: f.Field, Operator: f.Operator, Values: texts})
 	}
-	y, errs := qql.FromFilters(filters)
+	y, errs := qql.FromFilters(field.Events, filters)
 	if len(errs) > 0 {
 		rt.Fatal(where, errs)
 	}
@@ -291,7 +291,7 @@ func (b *bench) checkPages(t *testing.T, rt *rapid.T, id identity.Identity, body
 func (b *bench) checkWalk(t *testing.T, rt *rapid.T, id identity.Identity, body map[string]any, want []audit.Event) {
 	var sort sqlgen.Sort
 	if name := oneOf(rt, "sort", []string{"", "userName", "userName", "action", "sourceIp", "auditEnabledAppId", "createdDate", "id", "userUuid", "businessUnit", "auditComment", "status"}); name != "" {
-		sort = sqlgen.Sort{Field: field.Find(field.Fields, name), Ascending: rapid.Bool().Draw(rt, "ascending")}
+		sort = sqlgen.Sort{Field: field.Find(field.Events.Fields, name), Ascending: rapid.Bool().Draw(rt, "ascending")}
 		order := map[bool]string{true: "asc", false: "desc"}[sort.Ascending]
 		body = maps.Clone(body)
 		body["sort"] = map[string]string{"field": name, "order": order}
@@ -378,7 +378,7 @@ func (b *bench) checkFacets(t *testing.T, rt *rapid.T, id identity.Identity, bod
 		rt.Fatalf("%v: %+v, want %d events", body, got, len(want))
 	}
 	for i, name := range names {
-		top, distinct, other := tally(want, field.Find(field.Fields, name), size)
+		top, distinct, other := tally(want, field.Find(field.Events.Fields, name), size)
 		if d := gocmp.Diff(got.Facets[i], facetAnswer{Field: name, Values: top, DistinctCount: distinct, OtherCount: other}); d != "" {
 			rt.Fatalf("%+v %v %s (-got +want)\n%s", id, body, name, d)
 		}

@@ -81,8 +81,8 @@ func (db *database) insert(t testing.TB, f fatal, events ...audit.Event) {
 	if len(events) == 0 {
 		return
 	}
-	names := make([]string, len(field.Fields))
-	for i, f := range field.Fields {
+	names := make([]string, len(field.Events.Fields))
+	for i, f := range field.Events.Fields {
 		names[i] = f.Column
 	}
 	ctx := clickhouse.Context(t.Context(), clickhouse.WithSettings(clickhouse.Settings{"materialize_skip_indexes_on_insert": 0}))

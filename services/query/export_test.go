@@ -86,7 +86,7 @@ func TestExportsHoldWhatSearchShows(t *testing.T) {
 	if err != nil || len(cells) != 3 {
 		t.Fatalf("%d rows, %v", len(cells), err)
 	}
-	for i, f := range field.Fields {
+	for i, f := range field.Events.Fields {
 		if cells[0][i] != f.Title {
 			t.Errorf("header %d: %q, want %q", i, cells[0][i], f.Title)
 		}

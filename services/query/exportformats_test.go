@@ -115,7 +115,7 @@ func TestValuesThatAreNotTextAreNotGuarded(t *testing.T) {
 // event's line: the lines of extra would else be events of their own.
 func TestOneLineAnEvent(t *testing.T) {
 	changes, extra := "[\n{\"field\":\"a\\n\"}\r\n]", "{\"x\":\n{\"id\":\"forged\"}\n}"
-	f := jsonLines{columns: []column{{Field: field.Find(field.Fields, "changes")}, {Field: field.Find(field.Fields, "extra")}}}
+	f := jsonLines{columns: []column{{Field: field.Find(field.Events.Fields, "changes")}, {Field: field.Find(field.Events.Fields, "extra")}}}
 	want := `{"changes":[ {"field":"a\n"}  ],"extra":{"x": {"id":"forged"} }}` + "\n"
 	if d := cmp.Diff(string(f.row(nil, []any{&changes, &extra})), want); d != "" {
 		t.Errorf("(-got +want)\n%s", d)

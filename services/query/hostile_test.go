@@ -220,7 +220,7 @@ func TestFieldsOfferWhatTheCallerMaySee(t *testing.T) {
 	values := func(id identity.Identity, parameters string) string {
 		var got facetsAnswer
 		b.ask(t, t, id, "GET", searchPath+"/fields"+parameters, "", &got)
-		if len(got.Fields) != len(field.Fields) {
+		if len(got.Fields) != len(field.Events.Fields) {
 			t.Fatalf("%d fields", len(got.Fields))
 		}
 		for _, f := range got.Fields {

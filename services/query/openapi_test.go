@@ -176,7 +176,7 @@ func TestTheDocumentNamesTheLimits(t *testing.T) {
 		{"intervals", strings.Trim(fmt.Sprint(at(t, "components", "schemas", "HistogramAnswer", "properties", "interval", "enum")), "[]"), strings.ReplaceAll(strings.TrimPrefix(intervalNames, "auto, "), ", ", " ")},
 		{"days", at(t, "components", "schemas", "SettingsChange", "properties", "retentionDays", "maximum"), settings.MaxRetentionDays},
 		{"timeframes", at(t, "components", "schemas", "Settings", "properties", "defaultTimeframeDays", "enum"), settings.Timeframes},
-		{"columns", at(t, "components", "schemas", "ExportRequest", "properties", "columns", "maxItems"), len(field.Fields)},
+		{"columns", at(t, "components", "schemas", "ExportRequest", "properties", "columns", "maxItems"), len(field.Events.Fields)},
 		{"violations", at(t, "components", "schemas", "Problem", "properties", "errors", "maxItems"), maxViolations},
 	} {
 		if fmt.Sprint(c.got) != fmt.Sprint(c.want) {
@@ -191,7 +191,7 @@ func TestTheDocumentNamesTheLimits(t *testing.T) {
 // TestTheDocumentNamesTheFields holds its records to the table of fields.
 func TestTheDocumentNamesTheFields(t *testing.T) {
 	var names, always []string
-	for _, f := range field.Fields {
+	for _, f := range field.Events.Fields {
 		names = append(names, f.Name)
 		if f.Always {
 			always = append(always, f.Name)
@@ -274,7 +274,7 @@ func TestTheDocumentRefusesWhatTheServiceRefuses(t *testing.T) {
 		{exportPath, `{"view":"all"}`, false},
 		{exportPath, `{"columns":[]}`, false},
 		{exportPath, `{"columns":[1]}`, false},
-		{exportPath, `{"columns":["id"` + strings.Repeat(`,"id"`, len(field.Fields)) + `]}`, false},
+		{exportPath, `{"columns":["id"` + strings.Repeat(`,"id"`, len(field.Events.Fields)) + `]}`, false},
 		{exportPath, `{"timezone":1}`, false},
 		{exportPath, `{"pageSize":1}`, false},
 	} {

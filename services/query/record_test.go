@@ -17,7 +17,7 @@ import (
 func fill(t *testing.T, values map[string]any) *record {
 	t.Helper()
 	r := newRecord()
-	for i, f := range field.Fields {
+	for i, f := range field.Events.Fields {
 		v, ok := values[f.Name]
 		if !ok {
 			continue

@@ -13,6 +13,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/auditrail/auditrail/services/internal/field"
 	"github.com/auditrail/auditrail/services/internal/qql"
 	"github.com/auditrail/auditrail/services/internal/sqlgen"
 	"github.com/auditrail/auditrail/services/internal/visibility"
@@ -70,7 +71,7 @@ func (s search) body(over span) (path string, body []byte, err error) {
 
 // statements are what the API sends to the engine, at the same time.
 func (s search) statements(see visibility.Predicate, over span) ([]sqlgen.Statement, error) {
-	where, err := qql.Parse(s.qql)
+	where, err := qql.Parse(field.Events, s.qql)
 	if err != nil {
 		return nil, err
 	}

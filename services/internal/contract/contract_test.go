@@ -211,7 +211,7 @@ func goFields() map[string]reflect.Type {
 func TestFieldsAgree(t *testing.T) {
 	inSchema, inGo := properties(t), goFields()
 	inTable := map[string]bool{}
-	for _, f := range field.Fields {
+	for _, f := range field.Events.Fields {
 		if inTable[f.Name] {
 			t.Errorf("field table: %s is declared twice", f.Name)
 		}
@@ -247,7 +247,7 @@ func TestFieldsAgree(t *testing.T) {
 		}
 	}
 	var tableOrder []string
-	for _, f := range field.Fields {
+	for _, f := range field.Events.Fields {
 		if f.Name != "extra" {
 			tableOrder = append(tableOrder, f.Name)
 		}

@@ -56,7 +56,7 @@ func TestTableAgrees(t *testing.T) {
 	if err := rows.Err(); err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range field.Fields {
+	for _, f := range field.Events.Fields {
 		typ, ok := live[f.Column]
 		delete(live, f.Column)
 		if !ok {

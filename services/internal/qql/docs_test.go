@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/auditrail/auditrail/pkg/audit"
+	"github.com/auditrail/auditrail/services/internal/field"
 )
 
 // blocks returns the lines of the fenced blocks of a kind in
@@ -49,7 +50,7 @@ func TestExamplesOfTheDocs(t *testing.T) {
 	}
 	for _, line := range examples {
 		query, numbers, _ := strings.Cut(line, "  // ")
-		x, err := Parse(query)
+		x, err := Parse(field.Events, query)
 		if err != nil {
 			t.Errorf("%s: %v", query, err)
 			continue

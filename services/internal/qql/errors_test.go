@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/auditrail/auditrail/services/internal/field"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -68,7 +70,7 @@ func said(t *testing.T, query string) string {
 		query = before + strings.Repeat(text, n) + after
 	}
 	query = strings.ReplaceAll(query, `<zwsp>`, "\u200b")
-	x, err := Parse(query)
+	x, err := Parse(field.Events, query)
 	var e *Error
 	if !errors.As(err, &e) {
 		t.Errorf("%s: parsed as %v", query, x)
@@ -76,8 +78,8 @@ func said(t *testing.T, query string) string {
 	}
 	s := fmt.Sprintf("%d:%d %s\n", e.Line, e.Column, e.Message)
 	if e.Example != "" {
-		if _, err := Parse(e.Example); err != nil {
-			if _, err := Parse("changes:(" + e.Example + ")"); err != nil {
+		if _, err := Parse(field.Events, e.Example); err != nil {
+			if _, err := Parse(field.Events, "changes:("+e.Example+")"); err != nil {
 				t.Errorf("%s: the example %s is wrong: %v", query, e.Example, err)
 			}
 		}

@@ -2,8 +2,8 @@
 //
 //	action: delete AND sourceIp: 10.0.0.0/8 AND createdDate > now-7d
 //
-// becomes an Expr, which prints back to text (String), decides about events in
-// memory (Compile) and becomes SQL (package sqlgen). The two decide alike: a
+// becomes an Expr over the fields of a table (field.Table), which prints back to
+// text (String), decides about events and API calls in memory (Compile, CompileCall) and becomes SQL (package sqlgen). The two decide alike: a
 // property test holds them together. docs/query-language.md is the reference.
 package qql
 
@@ -16,8 +16,8 @@ import (
 	"github.com/auditrail/auditrail/services/internal/field"
 )
 
-// Expr is a condition on an event: And, Or, Not, Nested or Test. Treat it as
-// read-only. A nil Expr holds for every event.
+// Expr is a condition on an event or an API call: And, Or, Not, Nested or Test. Treat it as
+// read-only. A nil Expr holds for every record.
 type Expr interface {
 	// String returns the condition as a query that parses to the same Expr.
 	String() string
@@ -34,15 +34,15 @@ type Or []Expr
 type Not struct{ X Expr }
 
 // Nested holds where one entry of a list field (changes) satisfies X. The
-// fields in X are rows of field.ChangeFields. There is no Nested within.
+// fields in X are rows of the table's Entries. There is no Nested within.
 type Nested struct {
 	Field *field.Field
 	X     Expr
 }
 
-// Test compares one field. Field is a row of field.Fields or, inside a Nested,
-// of field.ChangeFields; nil stands for the texts (field.Texts), and Cond is
-// Words or Phrase then: each word is found in one of the texts, not all of them
+// Test compares one field. Field is a row of the table's Fields or, inside a
+// Nested, of its Entries; nil stands for its Texts, and Cond is Words or Phrase
+// then: each word is found in one of the texts, not all of them
 // in the same (jack report: who did it and what), a phrase within one. Which
 // Cond goes with which type: field.Type.
 type Test struct {

@@ -31,17 +31,17 @@ type FilterError struct {
 
 func (e *FilterError) Error() string { return e.Message }
 
-// FromFilters makes the condition that all filters demand; nil when there are
+// FromFilters makes the condition on a table that all filters demand; nil when there are
 // none. The errors are those of the filters, by their index, each a
 // *FilterError; nil when there are none.
-func FromFilters(filters []Filter) (Expr, map[int]error) {
+func FromFilters(of *field.Table, filters []Filter) (Expr, map[int]error) {
 	if len(filters) > MaxFilters {
 		return nil, map[int]error{MaxFilters: fmt.Errorf("there are %d filters; at most %d are possible", len(filters), MaxFilters)}
 	}
 	var parts And
 	errs := map[int]error{}
 	for i, f := range filters {
-		x, err := f.expr()
+		x, err := f.expr(of)
 		if err != nil {
 			errs[i] = err
 			continue
@@ -60,10 +60,10 @@ func FromFilters(filters []Filter) (Expr, map[int]error) {
 }
 
 // expr makes the condition of one filter.
-func (f Filter) expr() (Expr, error) {
-	of, nested := find(field.Fields, f.Field)
+func (f Filter) expr(table *field.Table) (Expr, error) {
+	of, nested := find(table, f.Field)
 	if of == nil {
-		return nil, &FilterError{"field", unknown(field.Fields, f.Field)}
+		return nil, &FilterError{"field", unknown(table, f.Field)}
 	}
 	var operator string
 	for _, o := range FilterOperators(of.Type) {

@@ -42,7 +42,7 @@ func TestFromFilters(t *testing.T) {
 		{[]Filter{filter("action", "is", "Add"), filter("action", "is not", "Delete")},
 			And{Test{f("action"), among("Add")}, Not{Test{f("action"), among("Delete")}}}, "action: [Add] AND NOT action: [Delete]"},
 	} {
-		got, errs := FromFilters(test.filters)
+		got, errs := FromFilters(field.Events, test.filters)
 		if errs != nil {
 			t.Errorf("%v: %v", test.filters, errs)
 			continue
@@ -84,7 +84,7 @@ func TestWrongFilters(t *testing.T) {
 		{filter("action", "is", "\xff"), "action is: a value is not valid UTF-8"},
 		{filter("action", "is", strings.Repeat("ä", 501)), "action is: a value has 501 characters; at most 500 are possible"},
 	} {
-		x, errs := FromFilters([]Filter{ok, test.filter, ok})
+		x, errs := FromFilters(field.Events, []Filter{ok, test.filter, ok})
 		if x != nil || len(errs) != 1 || errs[1] == nil {
 			t.Errorf("%.60v: %v, %v", test.filter, x, errs)
 			continue
@@ -93,10 +93,10 @@ func TestWrongFilters(t *testing.T) {
 			t.Errorf("%.60v\nsays  %v\nwant  %s", test.filter, errs[1], test.want)
 		}
 	}
-	if _, errs := FromFilters(slices.Repeat([]Filter{ok}, MaxFilters)); errs != nil {
+	if _, errs := FromFilters(field.Events, slices.Repeat([]Filter{ok}, MaxFilters)); errs != nil {
 		t.Errorf("%d filters: %v", MaxFilters, errs)
 	}
-	_, errs := FromFilters(slices.Repeat([]Filter{ok}, MaxFilters+1))
+	_, errs := FromFilters(field.Events, slices.Repeat([]Filter{ok}, MaxFilters+1))
 	if want := "there are 21 filters; at most 20 are possible"; len(errs) != 1 || errs[MaxFilters] == nil || errs[MaxFilters].Error() != want {
 		t.Errorf("%d filters: %v", MaxFilters+1, errs)
 	}
@@ -107,7 +107,7 @@ func TestFiltersPrint(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		filters := make([]Filter, rapid.IntRange(1, 3).Draw(t, "filters"))
 		for i := range filters {
-			of := field.Fields[rapid.IntRange(0, len(field.Fields)-1).Draw(t, "field")]
+			of := field.Events.Fields[rapid.IntRange(0, len(field.Events.Fields)-1).Draw(t, "field")]
 			filters[i] = filter(of.Name, rapid.SampledFrom(FilterOperators(of.Type)).Draw(t, "operator"))
 			n := 1
 			if filters[i].Operator == "between" {
@@ -121,7 +121,7 @@ func TestFiltersPrint(t *testing.T) {
 				filters[i].Values = append(filters[i].Values, value)
 			}
 		}
-		if x, errs := FromFilters(filters); errs == nil {
+		if x, errs := FromFilters(field.Events, filters); errs == nil {
 			printsBack(t, x)
 		}
 	})
@@ -132,8 +132,8 @@ func TestFiltersPrint(t *testing.T) {
 func TestOperatorsWork(t *testing.T) {
 	every := []string{":", "=", ">", ">=", "<", "<=", "is null", "is not null"}
 	filters := []string{"is", "is not", "contains", "starts with", "in", "between", "before", "after"}
-	for i := range field.Fields {
-		of := &field.Fields[i]
+	for i := range field.Events.Fields {
+		of := &field.Events.Fields[i]
 		value, _ := samples(of)
 		value = strings.TrimSuffix(value, "/8")
 		for _, operator := range every {
@@ -141,7 +141,7 @@ func TestOperatorsWork(t *testing.T) {
 			if strings.HasPrefix(operator, "is") {
 				query = of.Name + " " + operator
 			}
-			_, err := Parse(query)
+			_, err := Parse(field.Events, query)
 			if listed := slices.Contains(Operators(of.Type), operator); listed != (err == nil) {
 				t.Errorf("%s: listed %v, but %v", query, listed, err)
 			}
@@ -151,7 +151,7 @@ func TestOperatorsWork(t *testing.T) {
 			if operator == "between" {
 				values = append(values, value)
 			}
-			_, errs := FromFilters([]Filter{{of.Name, operator, values}})
+			_, errs := FromFilters(field.Events, []Filter{{of.Name, operator, values}})
 			if listed := slices.Contains(FilterOperators(of.Type), operator); listed != (errs == nil) {
 				t.Errorf("%s %s %s: listed %v, but %v", of.Name, operator, value, listed, errs)
 			}
@@ -175,19 +175,19 @@ func TestMentions(t *testing.T) {
 		{"failed", "auditComment", true},
 		{"failed", "action", false},
 	} {
-		x, err := Parse(test.query)
+		x, err := Parse(field.Events, test.query)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := Mentions(x, test.name); got != test.want {
+		if got := Mentions(field.Events, x, test.name); got != test.want {
 			t.Errorf("%q mentions %s: %v", test.query, test.name, got)
 		}
 	}
 }
 
 func TestFieldsOfMessagesAreFields(t *testing.T) {
-	for _, name := range common {
-		if of := field.Find(field.Fields, name); of == nil || of.Name != name {
+	for _, name := range field.Events.Common {
+		if of := field.Find(field.Events.Fields, name); of == nil || of.Name != name {
 			t.Errorf("%s is not a field", name)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/auditrail/auditrail/pkg/audit"
+	"github.com/auditrail/auditrail/services/internal/field"
 )
 
 // odd says that a text has what only quotes can hold: white space beyond ASCII,
@@ -28,7 +29,7 @@ func TestAValueFindsItself(t *testing.T) {
 		event := audit.Event{UserName: value}
 		other := audit.Event{UserName: value + "x"}
 		finds := func(query string, e *audit.Event) bool {
-			x, err := parse(query)
+			x, err := parse(field.Events, query)
 			if err != nil {
 				t.Fatalf("%s: %v", query, err)
 			}
@@ -70,7 +71,7 @@ func TestUnquotedTextFindsItself(t *testing.T) {
 		if strings.ContainsAny(value, `*"`) || odd(value) {
 			t.Skip("a pattern, a phrase, or what only quotes can hold")
 		}
-		x, err := parse("targetName: " + value)
+		x, err := parse(field.Events, "targetName: "+value)
 		test, ok := x.(Test)
 		if err != nil || !ok || test.Field.Name != "targetName" {
 			return

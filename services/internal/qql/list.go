@@ -168,7 +168,7 @@ func (p *parser) members(t target, items []item) (Expr, error) {
 func member(f *field.Field, text string, exact bool) (Member, error) {
 	if !typed(f.Type) {
 		if text == "" {
-			return Member{}, fmt.Errorf("the value is empty: for events without a value write %s is null", f.Name)
+			return Member{}, fmt.Errorf("the value is empty: for what has none write %s is null", f.Name)
 		}
 		return Member{Text: text, Exact: exact || f.Type == field.Opaque}, nil
 	}

@@ -13,16 +13,22 @@ import (
 	"github.com/auditrail/auditrail/services/internal/field"
 )
 
-// Compile makes a function that decides whether x holds for an event. It is
-// safe for concurrent use. Relative dates count from now. It panics when a Cond
-// does not go with the type of its field, which Parse and FromFilters never make.
+// Compile makes a function that decides whether x, over the fields of
+// field.Events, holds for an event. It is safe for concurrent use. Relative
+// dates count from now. It panics when a Cond does not go with the type of its
+// field, which Parse and FromFilters never make.
 func Compile(x Expr, now time.Time) func(*audit.Event) bool {
-	return compile(x, func(t Test) func(*audit.Event) bool { return compileTest(t, now) }, func(n Nested) func(*audit.Event) bool {
+	return compile(x, func(t Test) func(*audit.Event) bool { return events.compile(t, now) }, func(n Nested) func(*audit.Event) bool {
 		holds := compile(n.X, compileChange, nil)
 		return func(e *audit.Event) bool {
 			return len(e.Changes) > 0 && slices.ContainsFunc(changes(string(e.Changes)), func(c change) bool { return holds(&c) })
 		}
 	})
+}
+
+// CompileCall is Compile for the fields of field.Calls.
+func CompileCall(x Expr, now time.Time) func(*audit.APICall) bool {
+	return compile(x, func(t Test) func(*audit.APICall) bool { return calls.compile(t, now) }, nil)
 }
 
 // compile compiles the connectives; test and nested do the leaves.
@@ -76,34 +82,35 @@ func compileChange(t Test) func(*change) bool {
 	return func(c *change) bool { return holds(c[i]) }
 }
 
-func compileTest(t Test, now time.Time) func(*audit.Event) bool {
+// compile compiles a test of a field.
+func (k *getters[T]) compile(t Test, now time.Time) func(T) bool {
 	if t.Field == nil {
-		return compileAnyText(t)
+		return k.compileAnyText(t)
 	}
 	switch t.Field.Type {
 	case field.UUID:
-		return compileID(t)
+		return compileID(t, k.ids[t.Field.Name])
 	case field.Number:
-		return compileNumber(t)
+		return compileNumber(t, k.numbers[t.Field.Name])
 	case field.Address:
-		return compileAddress(t)
+		return compileAddress(t, k.addresses[t.Field.Name])
 	case field.Instant:
-		return compileInstant(t, now)
+		return compileInstant(t, now, k.instants[t.Field.Name])
 	case field.Keyword, field.Text, field.Opaque, field.JSON:
 	}
-	get, holds := texts[t.Field.Name], compileText(t)
-	return func(e *audit.Event) bool { return holds(get(e)) }
+	get, holds := k.texts[t.Field.Name], compileText(t)
+	return func(r T) bool { return holds(get(r)) }
 }
 
 // compileAnyText is for bare words: each word in any text field.
-func compileAnyText(t Test) func(*audit.Event) bool {
-	get := make([]func(*audit.Event) string, len(field.Texts))
-	for i, f := range field.Texts {
-		get[i] = texts[f.Name]
+func (k *getters[T]) compileAnyText(t Test) func(T) bool {
+	get := make([]func(T) string, len(k.of.Texts))
+	for i, f := range k.of.Texts {
+		get[i] = k.texts[f.Name]
 	}
-	anywhere := func(e *audit.Event, tokens []string, whole bool) bool {
+	anywhere := func(r T, tokens []string, whole bool) bool {
 		for _, g := range get {
-			if hasSequence(g(e), tokens, whole) {
+			if hasSequence(g(r), tokens, whole) {
 				return true
 			}
 		}
@@ -111,16 +118,16 @@ func compileAnyText(t Test) func(*audit.Event) bool {
 	}
 	switch c := t.Cond.(type) {
 	case Words:
-		return func(e *audit.Event) bool {
+		return func(r T) bool {
 			for _, w := range c {
-				if !anywhere(e, w, false) {
+				if !anywhere(r, w, false) {
 					return false
 				}
 			}
 			return true
 		}
 	case Phrase:
-		return func(e *audit.Event) bool { return anywhere(e, c, true) }
+		return func(r T) bool { return anywhere(r, c, true) }
 	}
 	panic(misfit(t))
 }
@@ -237,32 +244,33 @@ func compileLike(c Like) func(string) bool {
 	}
 }
 
-func compileID(t Test) func(*audit.Event) bool {
+func compileID[T any](t Test, get func(T) string) func(T) bool {
 	switch c := t.Cond.(type) {
 	case In:
 		ids := map[uuid.UUID]bool{}
 		for _, m := range c {
 			ids[uuid.UUID(m.Value.(ID))] = true
 		}
-		return func(e *audit.Event) bool { return ids[id(e.ID)] }
+		return func(r T) bool { return ids[id(get(r))] }
 	case Range:
 		want := uuid.UUID(c.Low.Value.(ID))
-		return func(e *audit.Event) bool { return id(e.ID) == want }
+		return func(r T) bool { return id(get(r)) == want }
 	case Null:
-		return func(e *audit.Event) bool { return id(e.ID) == uuid.Nil }
+		return func(r T) bool { return id(get(r)) == uuid.Nil }
 	}
 	panic(misfit(t))
 }
 
-func compileNumber(t Test) func(*audit.Event) bool {
+func compileNumber[T any](t Test, get func(T) uint32) func(T) bool {
 	switch c := t.Cond.(type) {
 	case In:
-		return func(e *audit.Event) bool {
-			return slices.ContainsFunc(c, func(m Member) bool { return m.Value == Number(e.AuditEnabledAppID) })
+		return func(r T) bool {
+			n := Number(get(r))
+			return slices.ContainsFunc(c, func(m Member) bool { return m.Value == n })
 		}
 	case Range:
-		return func(e *audit.Event) bool {
-			n := Number(e.AuditEnabledAppID)
+		return func(r T) bool {
+			n := Number(get(r))
 			if b := c.Low; b != nil && (n < b.Value.(Number) || b.Open && n == b.Value) {
 				return false
 			}
@@ -272,46 +280,50 @@ func compileNumber(t Test) func(*audit.Event) bool {
 			return true
 		}
 	case Null:
-		return func(e *audit.Event) bool { return e.AuditEnabledAppID == 0 }
+		return func(r T) bool { return get(r) == 0 }
 	}
 	panic(misfit(t))
 }
 
-func compileInstant(t Test, now time.Time) func(*audit.Event) bool {
+func compileInstant[T any](t Test, now time.Time, get func(T) int64) func(T) bool {
 	switch c := t.Cond.(type) {
 	case In:
 		spans := make([][2]int64, len(c))
 		for i, m := range c {
 			spans[i][0], spans[i][1] = m.Value.(Date).Span(now)
 		}
-		return func(e *audit.Event) bool {
-			return slices.ContainsFunc(spans, func(s [2]int64) bool { return s[0] <= e.CreatedDate && e.CreatedDate <= s[1] })
+		return func(r T) bool {
+			at := get(r)
+			return slices.ContainsFunc(spans, func(s [2]int64) bool { return s[0] <= at && at <= s[1] })
 		}
 	case Range:
 		low, high := c.Instants(now)
-		return func(e *audit.Event) bool { return low <= e.CreatedDate && e.CreatedDate <= high }
+		return func(r T) bool {
+			at := get(r)
+			return low <= at && at <= high
+		}
 	case Null:
-		return func(e *audit.Event) bool { return e.CreatedDate == 0 }
+		return func(r T) bool { return get(r) == 0 }
 	}
 	panic(misfit(t))
 }
 
-func compileAddress(t Test) func(*audit.Event) bool {
+func compileAddress[T any](t Test, get func(T) string) func(T) bool {
 	switch c := t.Cond.(type) {
 	case In:
 		ranges := make([][2]netip.Addr, len(c))
 		for i, m := range c {
 			ranges[i][0], ranges[i][1], _ = Range{&Bound{Value: m.Value}, &Bound{Value: m.Value}}.Addresses()
 		}
-		return func(e *audit.Event) bool {
-			a := address(e.SourceIP)
+		return func(r T) bool {
+			a := address(get(r))
 			return slices.ContainsFunc(ranges, func(r [2]netip.Addr) bool { return within(a, r[0], r[1]) })
 		}
 	case Range:
 		low, high, ok := c.Addresses()
-		return func(e *audit.Event) bool { return ok && within(address(e.SourceIP), low, high) }
+		return func(r T) bool { return ok && within(address(get(r)), low, high) }
 	case Null:
-		return func(e *audit.Event) bool { return !address(e.SourceIP).IsValid() }
+		return func(r T) bool { return !address(get(r)).IsValid() }
 	}
 	panic(misfit(t))
 }

@@ -34,7 +34,7 @@ var sample = audit.Event{
 	Changes:      json.RawMessage(`[{"field":"role","before":"Reader","after":"Manager"},{"field":"limit","before":1.50,"after":{"x": [1]}}]`),
 }
 
-func at(name string) *field.Field { return field.Find(field.Fields, name) }
+func at(name string) *field.Field { return field.Find(field.Events.Fields, name) }
 
 func TestCompile(t *testing.T) {
 	addr := func(s string) Value { return Addr(netip.MustParseAddr(s)) }

@@ -7,35 +7,39 @@ import (
 	"github.com/auditrail/auditrail/services/internal/field"
 )
 
-// listField is the field whose entries a Nested looks at.
-var listField = field.Find(field.Fields, "changes")
-
-// find returns the field of a name, in any case. changes.field is a field of
-// the entries of changes, which is returned, too.
-func find(fields []field.Field, name string) (f, nested *field.Field) {
-	if f := field.Find(fields, name); f != nil {
+// find returns the field of a table with a name, in any case. changes.field is a
+// field of the entries of changes, which is returned, too.
+func find(of *field.Table, name string) (f, nested *field.Field) {
+	if f := field.Find(of.Fields, name); f != nil {
 		return f, nil
 	}
-	list, entry, ok := strings.Cut(name, ".")
-	if !ok || !strings.EqualFold(list, listField.Name) || field.Find(fields, list) == nil {
-		return nil, nil
-	}
-	if f := field.Find(field.ChangeFields, entry); f != nil {
-		return f, listField
+	if entry, ok := entryOf(of, name); ok {
+		if f := field.Find(of.Entries, entry); f != nil {
+			return f, of.List
+		}
 	}
 	return nil, nil
 }
 
+// entryOf cuts changes. from a name.
+func entryOf(of *field.Table, name string) (entry string, ok bool) {
+	list, entry, ok := strings.Cut(name, ".")
+	return entry, ok && of.List != nil && strings.EqualFold(list, of.List.Name)
+}
+
 // resolve finds the field that a test names.
 func (p *parser) resolve(h head, s scope) (f, nested *field.Field, err error) {
-	if f, nested := find(s.fields, h.name); f != nil {
-		return f, nested, nil
-	}
 	if s.nested != nil {
+		if f := field.Find(s.fields, h.name); f != nil {
+			return f, nil, nil
+		}
 		return nil, nil, p.errorAt(h.start, fmt.Sprintf("%s:(...) has %s; %s is none of them", s.nested.Name, names(s.fields), clip(h.name)),
 			s.nested.Name+":(field: role)")
 	}
-	message, example := unknown(s.fields, h.name), ""
+	if f, nested := find(p.of, h.name); f != nil {
+		return f, nested, nil
+	}
+	message, example := unknown(p.of, h.name), ""
 	if f := meant(s.fields, h.name); f != nil {
 		example = target{field: f, name: f.Name}.example()
 	}
@@ -43,23 +47,20 @@ func (p *parser) resolve(h head, s scope) (f, nested *field.Field, err error) {
 }
 
 // unknown is the message about a name that no field has.
-func unknown(fields []field.Field, name string) string {
-	if list, entry, ok := strings.Cut(name, "."); ok && strings.EqualFold(list, listField.Name) {
-		message := fmt.Sprintf("%s has %s; %s is none of them", listField.Name, names(field.ChangeFields), clip(name))
-		if f := meant(field.ChangeFields, entry); f != nil {
-			message += "; did you mean " + listField.Name + "." + f.Name + "?"
+func unknown(of *field.Table, name string) string {
+	if entry, ok := entryOf(of, name); ok {
+		message := fmt.Sprintf("%s has %s; %s is none of them", of.List.Name, names(of.Entries), clip(name))
+		if f := meant(of.Entries, entry); f != nil {
+			message += "; did you mean " + of.List.Name + "." + f.Name + "?"
 		}
 		return message
 	}
 	message := clip(name) + " is not a field"
-	if f := meant(fields, name); f != nil {
+	if f := meant(of.Fields, name); f != nil {
 		return message + "; did you mean " + f.Name + "?"
 	}
-	return message + "; fields are " + list(common) + ", among others"
+	return message + "; fields are " + list(of.Common) + ", among others"
 }
-
-// common are the fields that are asked for most.
-var common = []string{"userName", "action", "createdDate", "moduleCode", "targetType", "targetName", "status", "auditComment", "sourceIp"}
 
 // names lists the names of fields.
 func names(fields []field.Field) string {

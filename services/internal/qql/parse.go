@@ -21,20 +21,21 @@ func (e *Error) Error() string { return e.Message }
 // nests deeper than the query that it came from.
 const maxDepth = 20
 
-// Parse reads a query of at most MaxLength characters. Blank text is nil, which
-// holds for every event. The error is an *Error.
-func Parse(text string) (Expr, error) {
+// Parse reads a query over the fields of a table, of at most MaxLength
+// characters. Blank text is nil, which holds for every record. The error is an
+// *Error.
+func Parse(of *field.Table, text string) (Expr, error) {
 	if n := utf8.RuneCountInString(text); n > MaxLength {
 		p := &parser{text: []rune(text)}
 		return nil, p.errorAt(MaxLength, fmt.Sprintf("the query has %d characters; at most %d are possible", n, MaxLength), "")
 	}
-	return parse(text)
+	return parse(of, text)
 }
 
 // parse is Parse without the limit: what String returns may be longer than
 // what it was made from.
-func parse(text string) (Expr, error) {
-	p := &parser{text: []rune(text)}
+func parse(of *field.Table, text string) (Expr, error) {
+	p := &parser{of: of, text: []rune(text)}
 	if err := p.check(text); err != nil {
 		return nil, err
 	}
@@ -42,7 +43,7 @@ func parse(text string) (Expr, error) {
 	if p.end() {
 		return nil, nil
 	}
-	x, err := p.or(scope{fields: field.Fields})
+	x, err := p.or(scope{fields: of.Fields})
 	if err != nil {
 		return nil, err
 	}
@@ -54,6 +55,7 @@ func parse(text string) (Expr, error) {
 
 // parser reads text from at on.
 type parser struct {
+	of    *field.Table
 	text  []rune
 	at    int
 	depth int
@@ -200,8 +202,8 @@ func (p *parser) test(h head, s scope) (Expr, error) {
 		return nil, p.errorAt(h.start, "there is no !=: put NOT before the condition", "NOT "+t.example())
 	case ":", "=":
 		p.space()
-		if h.op == ":" && f == listField && !p.end() && p.text[p.at] == '(' {
-			x, err := p.parentheses(scope{fields: field.ChangeFields, nested: f})
+		if h.op == ":" && f == p.of.List && !p.end() && p.text[p.at] == '(' {
+			x, err := p.parentheses(scope{fields: p.of.Entries, nested: f})
 			if err != nil {
 				return nil, err
 			}
@@ -240,11 +242,11 @@ func (p *parser) bare(s scope) (Expr, error) {
 		}
 		return Test{nil, phrase}, nil
 	case '`':
-		return nil, p.errorAt(start, "`...` compares a field exactly: put a field and a colon before it, or use \"...\"", "targetName: `John`")
+		return nil, p.errorAt(start, "`...` compares a field exactly: put a field and a colon before it, or use \"...\"", "userName: `John`")
 	case '\'':
 		return nil, p.errorAt(start, `single quotes are for dates; put a phrase in "..."`, "")
 	case ':', '=', '<', '>':
-		return nil, p.errorAt(start, "expected a field before "+string(c), "action: delete")
+		return nil, p.errorAt(start, "expected a field before "+string(c), "userName: jack")
 	}
 	raw, err := p.unquoted(target{fields: s.fields})
 	if err != nil {
@@ -262,7 +264,7 @@ func (p *parser) bare(s scope) (Expr, error) {
 
 // missing is the error where a condition, or a value of s.of, should begin.
 func (p *parser) missing(s scope) error {
-	what, example := "a condition", "action: delete"
+	what, example := "a condition", "userName: jack"
 	if s.of != nil {
 		what, example = "a value of "+s.of.name, s.of.example()
 	} else if s.nested != nil {

@@ -19,7 +19,7 @@ var equal = cmp.Options{
 	cmp.Comparer(func(a, b *field.Field) bool { return a == b }),
 }
 
-func f(name string) *field.Field { return field.Find(field.Fields, name) }
+func f(name string) *field.Field { return field.Find(field.Events.Fields, name) }
 
 func entry(name string) *field.Field { return field.Find(field.ChangeFields, name) }
 
@@ -210,7 +210,7 @@ func TestParse(t *testing.T) {
 		{"changes:(NOT field: role)", inChanges(Not{Test{entry("field"), words("role")}}), ""},
 		{"changes.field:(role OR owner)", inChanges(Or{Test{entry("field"), words("role")}, Test{entry("field"), words("owner")}}), "changes:(field: role OR field: owner)"},
 	} {
-		got, err := Parse(test.query)
+		got, err := Parse(field.Events, test.query)
 		if err != nil {
 			t.Errorf("%s: %v", test.query, err)
 			continue
@@ -228,7 +228,7 @@ func TestParse(t *testing.T) {
 		if got.String() != want {
 			t.Errorf("%s\nprints  %s\nwant    %s", test.query, got, want)
 		}
-		again, err := parse(got.String())
+		again, err := parse(field.Events, got.String())
 		if err != nil {
 			t.Errorf("%s printed as %s: %v", test.query, got, err)
 		} else if diff := cmp.Diff(got, again, equal); diff != "" {

@@ -194,23 +194,23 @@ func quote(s string, q rune) string {
 	return b.String()
 }
 
-// Mentions says whether x tests a field of field.Fields, given by its name, in
-// any case. Words and phrases without a field test all texts.
-func Mentions(x Expr, name string) bool {
+// Mentions says whether x tests a field of a table, given by its name, in any
+// case. Words and phrases without a field test all texts.
+func Mentions(of *field.Table, x Expr, name string) bool {
 	switch x := x.(type) {
 	case And:
-		return anyMentions(x, name)
+		return anyMentions(of, x, name)
 	case Or:
-		return anyMentions(x, name)
+		return anyMentions(of, x, name)
 	case Not:
-		return Mentions(x.X, name)
+		return Mentions(of, x.X, name)
 	case Nested:
 		return strings.EqualFold(x.Field.Name, name)
 	case Test:
 		if x.Field != nil {
 			return strings.EqualFold(x.Field.Name, name)
 		}
-		for _, f := range field.Texts {
+		for _, f := range of.Texts {
 			if strings.EqualFold(f.Name, name) {
 				return true
 			}
@@ -219,9 +219,9 @@ func Mentions(x Expr, name string) bool {
 	return false
 }
 
-func anyMentions(parts []Expr, name string) bool {
+func anyMentions(of *field.Table, parts []Expr, name string) bool {
 	for _, part := range parts {
-		if Mentions(part, name) {
+		if Mentions(of, part, name) {
 			return true
 		}
 	}

@@ -17,7 +17,7 @@ import (
 
 // printsBack checks that a tree prints as a query that parses to it.
 func printsBack(t interface{ Fatalf(string, ...any) }, x Expr) {
-	again, err := parse(x.String())
+	again, err := parse(field.Events, x.String())
 	if err != nil {
 		t.Fatalf("%#v\nprints %s\nwhich is wrong: %v", x, x, err)
 	}
@@ -31,7 +31,7 @@ func printsBack(t interface{ Fatalf(string, ...any) }, x Expr) {
 
 func TestPrintThenParseIsIdentity(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		printsBack(t, drawExpr(t, field.Fields, 3))
+		printsBack(t, drawExpr(t, field.Events.Fields, 3))
 	})
 }
 
@@ -44,7 +44,7 @@ func TestWhatPrintsNestsNoDeeper(t *testing.T) {
 		"userName:" + strings.Repeat("(a AND (b OR ", maxDepth/2) + "c" + strings.Repeat("))", maxDepth/2),
 		"changes.field:" + strings.Repeat("(", maxDepth) + "a" + strings.Repeat(")", maxDepth),
 	} {
-		x, err := Parse(query)
+		x, err := Parse(field.Events, query)
 		if err != nil {
 			t.Fatalf("%s: %v", query, err)
 		}
@@ -83,9 +83,9 @@ func drawExpr(t *rapid.T, fields []field.Field, depth int) Expr {
 			}
 		}
 		return or
-	case k == 5 && len(fields) == len(field.Fields):
-		return Nested{listField, drawExpr(t, field.ChangeFields, depth-1)}
-	case k == 0 && len(fields) == len(field.Fields):
+	case k == 5 && len(fields) == len(field.Events.Fields):
+		return Nested{field.Events.List, drawExpr(t, field.ChangeFields, depth-1)}
+	case k == 0 && len(fields) == len(field.Events.Fields):
 		if rapid.Bool().Draw(t, "phrase") {
 			return Test{nil, Phrase(drawTokens(t))}
 		}
@@ -226,7 +226,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(query)
 	}
 	f.Fuzz(func(t *testing.T, query string) {
-		x, err := Parse(query)
+		x, err := Parse(field.Events, query)
 		if err != nil {
 			var e *Error
 			if !errors.As(err, &e) || e.Message == "" {

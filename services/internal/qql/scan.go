@@ -5,8 +5,6 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/auditrail/auditrail/services/internal/field"
 )
 
 // check refuses what no part of a query may have: text that is not UTF-8,
@@ -167,7 +165,7 @@ func (p *parser) head(i int) (head, bool) {
 	}
 	for _, op := range []string{">=", "<=", "!=", ">", "<", "=", ":"} {
 		if rest(op) {
-			known, _ := find(field.Fields, h.name)
+			known, _ := find(p.of, h.name)
 			if known == nil && (rest("://") || rest("::") || rest(`:\`)) { // an URL, an address, a path
 				return head{}, false
 			}

@@ -61,6 +61,8 @@ func samples(f *field.Field) (one, other string) {
 		return "Add", "Delete"
 	case "userName":
 		return "jack", "jill"
+	case "state":
+		return "Running", "Finished"
 	case "moduleCode":
 		return "VM", "VMDR"
 	case "field":

@@ -188,7 +188,7 @@ func (t target) single(text string) (Cond, error) {
 }
 
 func (t target) empty() error {
-	return fmt.Errorf("the value is empty: for events without a value write %s is null", t.name)
+	return fmt.Errorf("the value is empty: for what has none write %s is null", t.name)
 }
 
 func (t target) noWords(text string) error {

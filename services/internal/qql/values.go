@@ -8,33 +8,78 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/auditrail/auditrail/pkg/audit"
+	"github.com/auditrail/auditrail/services/internal/field"
 )
 
-// texts reads the fields that hold text, by name.
-var texts = map[string]func(*audit.Event) string{
-	"applicationName":    func(e *audit.Event) string { return e.ApplicationName },
-	"moduleCode":         func(e *audit.Event) string { return e.ModuleCode },
-	"moduleName":         func(e *audit.Event) string { return e.ModuleName },
-	"userName":           func(e *audit.Event) string { return e.UserName },
-	"userRole":           func(e *audit.Event) string { return e.UserRole },
-	"userUuid":           func(e *audit.Event) string { return e.UserUUID },
-	"customerUuid":       func(e *audit.Event) string { return e.CustomerUUID },
-	"client":             func(e *audit.Event) string { return e.Client },
-	"targetType":         func(e *audit.Event) string { return e.TargetType },
-	"targetName":         func(e *audit.Event) string { return e.TargetName },
-	"action":             func(e *audit.Event) string { return e.Action },
-	"status":             func(e *audit.Event) string { return e.Status },
-	"auditComment":       func(e *audit.Event) string { return e.AuditComment },
-	"externalChangeLink": func(e *audit.Event) string { return e.ExternalChangeLink },
-	"endpointType":       func(e *audit.Event) string { return e.EndpointType },
-	"businessUnit":       func(e *audit.Event) string { return e.BusinessUnit },
-	"origin":             func(e *audit.Event) string { return e.Origin },
-	"changes":            func(e *audit.Event) string { return string(e.Changes) },
-	"requestId":          func(e *audit.Event) string { return e.RequestID },
-	"extra":              func(e *audit.Event) string { return string(e.Extra) },
+// getters read the fields of one kind of record, by name.
+type getters[T any] struct {
+	of        *field.Table
+	texts     map[string]func(T) string
+	numbers   map[string]func(T) uint32
+	instants  map[string]func(T) int64
+	ids       map[string]func(T) string
+	addresses map[string]func(T) string
 }
 
-// address is an event's address as it is stored; the zero Addr when it has none.
+var events = &getters[*audit.Event]{
+	of: field.Events,
+	texts: map[string]func(*audit.Event) string{
+		"applicationName":    func(e *audit.Event) string { return e.ApplicationName },
+		"moduleCode":         func(e *audit.Event) string { return e.ModuleCode },
+		"moduleName":         func(e *audit.Event) string { return e.ModuleName },
+		"userName":           func(e *audit.Event) string { return e.UserName },
+		"userRole":           func(e *audit.Event) string { return e.UserRole },
+		"userUuid":           func(e *audit.Event) string { return e.UserUUID },
+		"customerUuid":       func(e *audit.Event) string { return e.CustomerUUID },
+		"client":             func(e *audit.Event) string { return e.Client },
+		"targetType":         func(e *audit.Event) string { return e.TargetType },
+		"targetName":         func(e *audit.Event) string { return e.TargetName },
+		"action":             func(e *audit.Event) string { return e.Action },
+		"status":             func(e *audit.Event) string { return e.Status },
+		"auditComment":       func(e *audit.Event) string { return e.AuditComment },
+		"externalChangeLink": func(e *audit.Event) string { return e.ExternalChangeLink },
+		"endpointType":       func(e *audit.Event) string { return e.EndpointType },
+		"businessUnit":       func(e *audit.Event) string { return e.BusinessUnit },
+		"origin":             func(e *audit.Event) string { return e.Origin },
+		"changes":            func(e *audit.Event) string { return string(e.Changes) },
+		"requestId":          func(e *audit.Event) string { return e.RequestID },
+		"extra":              func(e *audit.Event) string { return string(e.Extra) },
+	},
+	numbers:   map[string]func(*audit.Event) uint32{"auditEnabledAppId": func(e *audit.Event) uint32 { return e.AuditEnabledAppID }},
+	instants:  map[string]func(*audit.Event) int64{"createdDate": func(e *audit.Event) int64 { return e.CreatedDate }},
+	ids:       map[string]func(*audit.Event) string{"id": func(e *audit.Event) string { return e.ID }},
+	addresses: map[string]func(*audit.Event) string{"sourceIp": func(e *audit.Event) string { return e.SourceIP }},
+}
+
+var calls = &getters[*audit.APICall]{
+	of: field.Calls,
+	texts: map[string]func(*audit.APICall) string{
+		"customerUuid": func(c *audit.APICall) string { return c.CustomerUUID },
+		"moduleCode":   func(c *audit.APICall) string { return c.ModuleCode },
+		"api":          func(c *audit.APICall) string { return c.API },
+		"method":       func(c *audit.APICall) string { return c.Method },
+		"state":        func(c *audit.APICall) string { return c.State },
+		"reason":       func(c *audit.APICall) string { return c.Reason },
+		"userName":     func(c *audit.APICall) string { return c.UserName },
+		"userRole":     func(c *audit.APICall) string { return c.UserRole },
+		"userUuid":     func(c *audit.APICall) string { return c.UserUUID },
+		"businessUnit": func(c *audit.APICall) string { return c.BusinessUnit },
+		"client":       func(c *audit.APICall) string { return c.Client },
+		"requestId":    func(c *audit.APICall) string { return c.RequestID },
+	},
+	numbers: map[string]func(*audit.APICall) uint32{
+		"durationMs": func(c *audit.APICall) uint32 { return c.DurationMs },
+		"httpStatus": func(c *audit.APICall) uint32 { return c.HTTPStatus },
+	},
+	instants: map[string]func(*audit.APICall) int64{
+		"submittedDate": func(c *audit.APICall) int64 { return c.SubmittedDate },
+		"updatedDate":   func(c *audit.APICall) int64 { return c.UpdatedDate },
+	},
+	ids:       map[string]func(*audit.APICall) string{"callId": func(c *audit.APICall) string { return c.CallID }},
+	addresses: map[string]func(*audit.APICall) string{"sourceIp": func(c *audit.APICall) string { return c.SourceIP }},
+}
+
+// address is a record's address as it is stored; the zero Addr when it has none.
 func address(s string) netip.Addr {
 	a, err := netip.ParseAddr(s)
 	if err != nil || a.IsUnspecified() && a.Is6() {
@@ -43,7 +88,7 @@ func address(s string) netip.Addr {
 	return a.Unmap()
 }
 
-// id is an event's id as it is stored.
+// id is a record's id as it is stored.
 func id(s string) uuid.UUID {
 	u, err := uuid.Parse(s)
 	if err != nil {

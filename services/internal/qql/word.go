@@ -35,7 +35,7 @@ func (p *parser) unquoted(t target) (raw, error) {
 			return raw{}, p.errorAt(i, "put AND or OR before (, or the whole value in quotes", "")
 		}
 		if p.text[i] == '[' && t.field == nil {
-			return raw{}, p.errorAt(i, "a list or range needs a field and a colon before it", "action: [Add, Delete]")
+			return raw{}, p.errorAt(i, "a list or range needs a field and a colon before it", "userName: [jack, jill]")
 		}
 		if h, ok := p.head(i); ok && (i > first || t.field == nil || !typed(t.field.Type)) {
 			return raw{}, p.followed(t, first, h)
@@ -62,7 +62,7 @@ func (p *parser) unquoted(t target) (raw, error) {
 				return raw{}, p.errorAt(i, "a list stands in [ ], alternatives in ( ) with OR between them", t.listExample())
 			case c == ':':
 				if name := p.nameBefore(i, before); name != "" {
-					if f, _ := find(t.fields, name); f != nil {
+					if p.known(t, name) != nil {
 						return raw{}, p.errorAt(i-len(name), fmt.Sprintf("before %s: there must be AND, OR or NOT and a space; if it belongs to the text, put the text in quotes", name), "")
 					}
 				}
@@ -92,6 +92,14 @@ func (p *parser) unquoted(t target) (raw, error) {
 	return r, nil
 }
 
+// known is the field of a name that may stand around a value; nil: there is none.
+func (p *parser) known(t target, name string) *field.Field {
+	if f, _ := find(p.of, name); f != nil {
+		return f
+	}
+	return field.Find(t.fields, name)
+}
+
 // nameBefore returns the name that ends at i, as far back as from.
 func (p *parser) nameBefore(i, from int) string {
 	start := i
@@ -106,10 +114,7 @@ const nameChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ."
 
 // followed is the error where another test begins within a value.
 func (p *parser) followed(t target, first int, h head) error {
-	f, _ := find(t.fields, h.name)
-	if f == nil {
-		f, _ = find(field.Fields, h.name)
-	}
+	f := p.known(t, h.name)
 	switch {
 	case f != nil && t.group:
 		return p.errorAt(h.start, fmt.Sprintf("in %s:(...) only its values may stand: put ) before %s", t.name, h.name), "")

@@ -85,8 +85,8 @@ func someEvents(n int) []audit.Event {
 // kafka_offset is the index.
 func insert(t testing.TB, conn driver.Conn, events []audit.Event) {
 	t.Helper()
-	names := make([]string, len(field.Fields))
-	for i, f := range field.Fields {
+	names := make([]string, len(field.Events.Fields))
+	for i, f := range field.Events.Fields {
 		names[i] = f.Column
 	}
 	ctx := clickhouse.Context(t.Context(), clickhouse.WithSettings(clickhouse.Settings{"materialize_skip_indexes_on_insert": 0}))
@@ -139,7 +139,7 @@ func (t trees) expr(depth int) qql.Expr {
 	case 2:
 		return qql.Not{X: t.expr(depth - 1)}
 	case 3:
-		return qql.Nested{Field: field.Find(field.Fields, "changes"), X: t.change(depth - 1)}
+		return qql.Nested{Field: field.Find(field.Events.Fields, "changes"), X: t.change(depth - 1)}
 	}
 	return t.test()
 }
@@ -160,7 +160,7 @@ func (t trees) test() qql.Test {
 		}
 		return qql.Test{Cond: t.words()}
 	}
-	f := &field.Fields[rapid.IntRange(0, len(field.Fields)-1).Draw(t.T, "field")]
+	f := &field.Events.Fields[rapid.IntRange(0, len(field.Events.Fields)-1).Draw(t.T, "field")]
 	if f.Name == "changes" && rapid.Bool().Draw(t.T, "nested") {
 		return qql.Test{Field: f, Cond: qql.Null{}}
 	}

@@ -75,7 +75,7 @@ func query(t *testing.T, conn driver.Conn, s sqlgen.Statement, scan func(driver.
 
 // scanID reads a row of Rows and returns its id.
 func scanID(r driver.Rows) (string, error) {
-	dest := make([]any, len(field.Fields))
+	dest := make([]any, len(field.Events.Fields))
 	for i, c := range r.ColumnTypes() {
 		dest[i] = reflect.New(c.ScanType()).Interface()
 	}
@@ -112,7 +112,7 @@ func TestNewestPageReadsLittle(t *testing.T) {
 	}
 	t.Logf("%d rows read", read)
 	// So is a page deep in a walk.
-	deep := sqlgen.Page{Limit: 100, After: &sqlgen.Position{CreatedDate: 1782777600000 - 1_000_000}}
+	deep := sqlgen.Page{Limit: 100, After: &sqlgen.Position{Date: 1782777600000 - 1_000_000}}
 	if read := query(t, conn, sqlgen.Rows(manager, sqlgen.Filter{}, deep), func(driver.Rows) error { return nil }); read == 0 || read > 100_000 {
 		t.Errorf("%d rows read for a page of 100, 100,000 deep", read)
 	}

@@ -1,6 +1,7 @@
 package sqlgen
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -13,10 +14,12 @@ import (
 // them, or the frequent ones tell something.
 func Facetable(f *field.Field) bool {
 	switch f.Type {
-	case field.Keyword, field.Number, field.Address:
+	case field.Keyword, field.Address:
 		return true
+	case field.Number:
+		return f.Name != "durationMs"
 	case field.Text, field.Opaque:
-		return f.Name == "userName" || f.Name == "userUuid" || f.Name == "targetName"
+		return slices.Contains([]string{"userName", "userUuid", "targetName", "api", "reason", "client"}, f.Name)
 	case field.UUID, field.Instant, field.JSON:
 	}
 	return false
@@ -24,11 +27,13 @@ func Facetable(f *field.Field) bool {
 
 // Facets makes the statement that counts the values of fields, for which
 // Facetable holds, in one pass: rows of (index of the field UInt8, value
-// String, events UInt64, distinct values UInt64, events in all UInt64), for
-// each field the most frequent first, at most size. An absent value is the empty text. Where
-// there are no events there are no rows.
-func Facets(p visibility.Predicate, f Filter, fields []*field.Field, size int64) Statement {
+// String, records UInt64, distinct values UInt64, records in all UInt64), for
+// each field the most frequent first, at most size. An absent value is the
+// empty text, and so is a hidden address. Where there are no records there are
+// no rows.
+func Facets(v visibility.View, f Filter, fields []*field.Field, size int64) Statement {
 	params := param.Set{}
+	_, from := source(v, f, params)
 	sets := make([]string, len(fields))
 	// grouping() is 0 for the column of a row's own set.
 	var facet, value strings.Builder
@@ -39,10 +44,10 @@ func Facets(p visibility.Predicate, f Filter, fields []*field.Field, size int64)
 		value.WriteString(own + text(f) + ", ")
 	}
 	return Statement{
-		sql: "SELECT facet, value, events, count() OVER (PARTITION BY facet) AS values, sum(events) OVER (PARTITION BY facet) AS total FROM (" +
-			"SELECT toUInt8(multiIf(" + facet.String() + "255)) AS facet, multiIf(" + value.String() + "'') AS value, count() AS events" +
-			from + condition(p, f, params) + " GROUP BY GROUPING SETS (" + strings.Join(sets, ", ") + "))" +
-			" ORDER BY facet, events DESC, value LIMIT " + params.Int("facet_size", size) + " BY facet",
+		sql: "SELECT facet, value, records, count() OVER (PARTITION BY facet) AS values, sum(records) OVER (PARTITION BY facet) AS total FROM (" +
+			"SELECT toUInt8(multiIf(" + facet.String() + "255)) AS facet, multiIf(" + value.String() + "'') AS value, count() AS records" +
+			from + " GROUP BY GROUPING SETS (" + strings.Join(sets, ", ") + "))" +
+			" ORDER BY facet, records DESC, value LIMIT " + params.Int("facet_size", size) + " BY facet",
 		params: params,
 	}
 }

@@ -17,7 +17,7 @@ func TestFacetsCountInOnePass(t *testing.T) {
 	facets := func(size int64, names ...string) (got []string) {
 		fields := make([]*field.Field, len(names))
 		for i, name := range names {
-			fields[i] = field.Find(field.Fields, name)
+			fields[i] = field.Find(field.Events.Fields, name)
 		}
 		query(t, conn, sqlgen.Facets(manager, sqlgen.Filter{}, fields, size), func(r driver.Rows) error {
 			var facet uint8

@@ -29,7 +29,7 @@ func TestIndexesServe(t *testing.T) {
 		t.Fatal(err)
 	}
 	test := func(name string, c qql.Cond) qql.Expr {
-		return qql.Test{Field: field.Find(field.Fields, name), Cond: c}
+		return qql.Test{Field: field.Find(field.Events.Fields, name), Cond: c}
 	}
 	for name, c := range map[string]struct {
 		x     qql.Expr

@@ -19,7 +19,7 @@ import (
 func TestTheLargestQueriesRun(t *testing.T) {
 	conn := open(t)
 	fill(t, conn, "300", "10")
-	at := func(name string) *field.Field { return field.Find(field.Fields, name) }
+	at := func(name string) *field.Field { return field.Find(field.Events.Fields, name) }
 	bare := func(i int) qql.Expr { return qql.Test{Cond: qql.Words{{strconv.Itoa(i % 10)}}} }
 	many := func(n int, part func(i int) qql.Expr) []qql.Expr {
 		xs := make([]qql.Expr, n)

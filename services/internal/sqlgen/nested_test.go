@@ -6,6 +6,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
+	"github.com/auditrail/auditrail/services/internal/field"
 	"github.com/auditrail/auditrail/services/internal/qql"
 	"github.com/auditrail/auditrail/services/internal/sqlgen"
 )
@@ -19,7 +20,7 @@ func TestEntriesAreMadeOnce(t *testing.T) {
 		"changes.field: a OR NOT changes:(field: b AND after is null) OR changes.before: c",
 		"NOT changes.field: a AND (changes.field: b OR NOT changes.after: c) OR changes: d",
 	} {
-		x, err := qql.Parse(text)
+		x, err := qql.Parse(field.Events, text)
 		if err != nil {
 			t.Fatal(err)
 		}

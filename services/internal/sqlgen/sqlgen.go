@@ -1,11 +1,11 @@
 // Package sqlgen makes every SELECT that a user's request leads to. A
-// statement cannot be made without a visibility.Predicate, and values travel
-// beside the text; see param.
+// statement cannot be made without a visibility.View, which says what is read,
+// events or API calls, and what of them; values travel beside the text; see
+// param. Rows are those of the view's table: field.Events or field.Calls.
 package sqlgen
 
 import (
 	"maps"
-	"strings"
 	"time"
 
 	"github.com/auditrail/auditrail/services/internal/field"
@@ -44,10 +44,13 @@ func (s Statement) Params() map[string]string { return maps.Clone(s.params) }
 // Filter narrows what a caller may see to what was asked for. The zero value
 // narrows nothing.
 type Filter struct {
-	// Start and End bound createdDate, in milliseconds since the Unix epoch,
+	// Start and End bound the table's date, in milliseconds since the Unix epoch,
 	// both inclusive; nil leaves that end open.
 	Start, End *int64
-	// Where is what the event must satisfy; nil: anything. Relative dates in it
+	// Updated adds the calls that came into their latest state within Start and
+	// End. Of API calls.
+	Updated bool
+	// Where is what the record must satisfy; nil: anything. Relative dates in it
 	// count from Now.
 	Where qql.Expr
 	Now   time.Time
@@ -61,59 +64,28 @@ type Page struct {
 	Limit  int64     // rows to return at most, 1 or more
 }
 
-// from is the table of audit events.
-const from = " FROM audit_events"
-
-// newestFirst is the order of events: newest first, ties by the text of the
-// id, descending. That is how the primary key ends: a page is read backwards
-// along the key.
-const newestFirst = " ORDER BY created_date DESC, " + idNumber + " DESC"
-
-// columns lists the columns of field.Fields, in order.
-var columns = func() string {
-	names := make([]string, len(field.Fields))
-	for i, f := range field.Fields {
-		names[i] = f.Column
-	}
-	return strings.Join(names, ", ")
-}()
-
-// Rows makes the statement for one page of events, with the columns
-// of field.Fields in their order.
-func Rows(p visibility.Predicate, f Filter, page Page) Statement {
+// Rows makes the statement for one page, with the columns of the table's Fields
+// in their order; of API calls, hidden follows, a Bool: see
+// visibility.Calls.Columns.
+func Rows(v visibility.View, f Filter, page Page) Statement {
 	params := param.Set{}
-	where := condition(p, f, params)
+	of, from := source(v, f, params)
 	if page.After != nil {
-		where += " AND " + page.Sort.after(*page.After, params)
+		from += " AND " + page.Sort.after(of, *page.After, params)
 	}
 	return Statement{
-		sql: "SELECT " + columns + from + where + page.Sort.orderBy() +
+		sql: "SELECT " + columns(of) + from + page.Sort.orderBy(of) +
 			" LIMIT " + params.Int("page_limit", page.Limit) + " OFFSET " + params.Int("page_offset", page.Offset),
 		params: params,
-		lazy:   page.Sort.Field == nil,
+		lazy:   page.Sort.Field == nil && of == field.Events,
 	}
 }
 
-// Count makes the statement for the exact number of events: one UInt64.
-func Count(p visibility.Predicate, f Filter) Statement {
+// Count makes the statement for the exact number of records: one UInt64.
+func Count(v visibility.View, f Filter) Statement {
 	params := param.Set{}
-	return Statement{sql: "SELECT count()" + from + condition(p, f, params), params: params}
-}
-
-// condition is the one WHERE clause: what the caller may see, then what was
-// asked for.
-func condition(p visibility.Predicate, f Filter, params param.Set) string {
-	cond := " WHERE " + p.SQL(params)
-	if f.Start != nil {
-		cond += " AND created_date >= " + instant(params, "start_date", *f.Start)
-	}
-	if f.End != nil {
-		cond += " AND created_date <= " + instant(params, "end_date", *f.End)
-	}
-	if f.Where != nil {
-		cond += " AND " + where(f.Where, f.Now, params)
-	}
-	return cond
+	_, from := source(v, f, params)
+	return Statement{sql: "SELECT count()" + from, params: params}
 }
 
 // Instants that a DateTime64(3) can hold, 1900-01-01 to 2299-12-31, in

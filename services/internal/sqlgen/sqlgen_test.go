@@ -62,9 +62,9 @@ func TestOrders(t *testing.T) {
 	} {
 		var s Sort
 		if c.field != "" {
-			s = Sort{Field: field.Find(field.Fields, c.field), Ascending: true}
+			s = Sort{Field: field.Find(field.Events.Fields, c.field), Ascending: true}
 		}
-		if d := cmp.Diff([]string{s.orderBy(), s.after(Position{}, param.Set{})}, []string{c.order, c.after}); d != "" {
+		if d := cmp.Diff([]string{s.orderBy(field.Events), s.after(field.Events, Position{}, param.Set{})}, []string{c.order, c.after}); d != "" {
 			t.Errorf("%s (-got +want)\n%s", c.field, d)
 		}
 	}
@@ -90,7 +90,7 @@ func TestNoValueInSQL(t *testing.T) {
 			f.Start = &ms
 		}
 		see := visibility.For(id)
-		page := Page{Offset: rapid.Int64Min(0).Draw(t, "offset"), Limit: 1, Sort: Sort{Field: &field.Fields[5]}}
+		page := Page{Offset: rapid.Int64Min(0).Draw(t, "offset"), Limit: 1, Sort: Sort{Field: &field.Events.Fields[5]}}
 		page.After = &Position{rapid.String().Draw(t, "value"), rapid.Int64().Draw(t, "date"), uuid.UUID(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "uuid"))}
 		sql := Rows(see, f, page).SQL() + Facets(see, f, []*field.Field{page.Sort.Field}, page.Offset).SQL() +
 			Histogram(see, f, rapid.SliceOf(rapid.Int64()).Draw(t, "bounds")).SQL() + Span(see, f).SQL() + Event(see, page.After.ID).SQL()

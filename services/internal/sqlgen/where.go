@@ -11,17 +11,19 @@ import (
 	"github.com/auditrail/auditrail/services/internal/sqlgen/param"
 )
 
-// where compiles a condition. It says what qql.Compile says: a property test
+// where compiles a condition on a table. It says what qql.Compile and
+// qql.CompileCall say: a property test
 // holds the two together. The parameters are w1, w2 and so on. It panics when
-// a Cond does not go with the type of its field, as qql.Compile does.
-func where(x qql.Expr, now time.Time, params param.Set) string {
-	c := compiler{now: now, params: params}
+// a Cond does not go with the type of its field, as they do.
+func where(of *field.Table, x qql.Expr, now time.Time, params param.Set) string {
+	c := compiler{of: of, now: now, params: params}
 	return c.expr(x, c.test)
 }
 
 // compiler makes conditions. Each of them is in parentheses or a call, fit to
 // stand beside any operator.
 type compiler struct {
+	of      *field.Table
 	now     time.Time
 	params  param.Set
 	names   int  // given out

@@ -4,7 +4,6 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/auditrail/auditrail/services/internal/field"
 	"github.com/auditrail/auditrail/services/internal/qql"
 )
 
@@ -130,8 +129,8 @@ func (c *compiler) phrase(p qql.Phrase, values []string) string {
 
 // anyText is for bare words: each word in any text field.
 func (c *compiler) anyText(t qql.Test) string {
-	values := make([]string, len(field.Texts))
-	for i, f := range field.Texts {
+	values := make([]string, len(c.of.Texts))
+	for i, f := range c.of.Texts {
 		values[i] = f.Column
 	}
 	switch cond := t.Cond.(type) {

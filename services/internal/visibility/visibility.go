@@ -1,6 +1,6 @@
-// Package visibility says who may see which audit events. It is the only
-// place that does: every read path asks it for a Predicate, and no query can
-// be built without one.
+// Package visibility says who may see which audit events, and what of API calls.
+// It is the only place that does: every read path asks it for a View, and no
+// query can be built without one.
 package visibility
 
 import (
@@ -49,12 +49,7 @@ func For(id identity.Identity) Predicate {
 	case identity.RoleManager, identity.RoleAuditor:
 		p.scope = scopeSubscription
 	case identity.RoleUnitManager:
-		p.scope = scopeUnits
-		for _, u := range id.BusinessUnits {
-			if u != "" && !slices.Contains(p.units, u) {
-				p.units = append(p.units, u)
-			}
-		}
+		p.scope, p.units = scopeUnits, units(id)
 	case identity.RoleScanner, identity.RoleReader, identity.RoleKnowledgeBaseOnly,
 		identity.RoleRemediationUser, identity.RoleContact:
 		p.scope = scopeOwn
@@ -65,6 +60,17 @@ func For(id identity.Identity) Predicate {
 		p.scope = scopeSubscription
 	}
 	return p
+}
+
+// units are the business units of id, without the empty one.
+func units(id identity.Identity) []string {
+	var units []string
+	for _, u := range id.BusinessUnits {
+		if u != "" && !slices.Contains(units, u) {
+			units = append(units, u)
+		}
+	}
+	return units
 }
 
 // SQL returns the predicate as a ClickHouse condition over audit_events, fit

@@ -1,0 +1,66 @@
+package sqlgen
+
+import (
+	"github.com/google/uuid"
+
+	"github.com/auditrail/auditrail/services/internal/field"
+	"github.com/auditrail/auditrail/services/internal/sqlgen/param"
+	"github.com/auditrail/auditrail/services/internal/visibility"
+)
+
+// latest makes the FROM of calls in their latest states, within the times that
+// were asked for. What the caller may not see is hidden in it, before anything
+// else is done with the rows. FINAL goes before every condition but those on
+// the primary key, so that none of them meets an earlier state.
+func latest(v visibility.Calls, f Filter, params param.Set) string {
+	cond := v.SQL("c", params)
+	if f.End != nil {
+		cond += " AND c.submitted_date <= " + instant(params, "end_date", *f.End)
+	}
+	if f.Start != nil {
+		start := instant(params, "start_date", *f.Start)
+		submitted := "c.submitted_date >= " + start
+		if f.Updated {
+			// Calls that came in before and changed within: the events' key finds
+			// them, so that the calls' key serves.
+			within := func(updated string) string {
+				cond := updated + " >= " + start
+				if f.End != nil {
+					cond += " AND " + updated + " <= " + instant(params, "end_date", *f.End)
+				}
+				return cond
+			}
+			submitted = "(" + submitted + " OR (c.submitted_date, toUInt128(c.call_id)) IN (" +
+				"SELECT e.submitted_date, toUInt128(e.call_id) FROM api_call_events AS e WHERE " + v.SQL("e", params) +
+				" AND " + within("e.updated_date") + " AND e.submitted_date < " + start + ")" +
+				" AND " + within("c.updated_date") + ")"
+		}
+		cond += " AND " + submitted
+	}
+	return " FROM (SELECT " + v.Columns("c", params) + " FROM api_calls AS c FINAL WHERE " + cond + ")"
+}
+
+// Call makes the statement for one call in its latest state, with the columns
+// that Rows has: no row when there is none that the caller may see.
+func Call(v visibility.Calls, id uuid.UUID) Statement {
+	params := param.Set{}
+	call := "toUUID(" + params.Text("id", id.String()) + ")"
+	// The events know the call's place in the key.
+	return Statement{
+		sql: "SELECT " + columns(field.Calls) + " FROM (SELECT " + v.Columns("c", params) + " FROM api_calls AS c FINAL WHERE " + v.SQL("c", params) +
+			" AND c.call_id = " + call + " AND c.submitted_date IN (SELECT e.submitted_date FROM api_call_events AS e WHERE " + v.SQL("e", params) +
+			" AND e.call_id = " + call + ")) LIMIT 1",
+		params: params,
+	}
+}
+
+// History makes the statement for the states that a call was in, as they
+// followed, with the columns that Rows has.
+func History(v visibility.Calls, id uuid.UUID) Statement {
+	params := param.Set{}
+	return Statement{
+		sql: "SELECT " + columns(field.Calls) + " FROM (SELECT " + v.Columns("e", params) + ", e.state_rank AS state_rank FROM api_call_events AS e WHERE " +
+			v.SQL("e", params) + " AND e.call_id = toUUID(" + params.Text("id", id.String()) + ")) ORDER BY updated_date, state_rank, state LIMIT 1 BY state",
+		params: params,
+	}
+}
