@@ -73,14 +73,21 @@ type Limits interface {
 // said here. Safe for concurrent use.
 type Counters interface {
 	// Take decides whether a call may run, and counts it if so: concurrency
-	// first, then the window, both at one moment. An error means that nobody
-	// knows; the call may then be counted or not.
+	// first, then the window, both at one moment. A blocked call changes
+	// nothing. A call that holds a place already is admitted again and counted
+	// no second time. An error means that nobody knows; the call may then be
+	// counted or not.
+	//
+	// A call counts until Window has passed since it began. When a limit's
+	// window becomes longer, calls that had left the shorter one may be
+	// forgotten; calls that began while Calls was zero are not known.
 	Take(ctx context.Context, ask Ask) (Decision, error)
 	// Release gives the place of a call back. Of a call that has none it does
 	// nothing.
 	Release(ctx context.Context, key Key, callID string) error
 	// Renew keeps the places of calls that still run for another LeaseTimeout.
-	// A place that is not renewed is free after it.
+	// A place that is not renewed is free after it. Renewing makes no place: one
+	// that was given back, or is free for its silence, stays free.
 	Renew(ctx context.Context, places []Place) error
 	// Usage tells what Take would count from, and counts nothing.
 	Usage(ctx context.Context, key Key, limit Limit) (Usage, error)
@@ -103,7 +110,8 @@ type Ask struct {
 	CallID string
 	Limit  Limit
 	// Unplaced calls take no place among the concurrent ones and are not
-	// bounded by them: streams, long polls and downloads.
+	// bounded by them: streams, long polls and downloads. All others take one,
+	// also where Limit.Concurrency does not bound.
 	Unplaced bool
 }
 
@@ -120,7 +128,7 @@ const (
 // Usage is how much of a limit is used.
 type Usage struct {
 	Running int // calls that hold a place
-	Calls   int // calls that began in the window
+	Calls   int // calls that began in the window; 0 where Limit.Calls does not bound
 	// Wait is how long until another call may begin in the window; 0 when one
 	// may now.
 	Wait time.Duration
