@@ -159,7 +159,7 @@ func (a *asked) at(now time.Time, days int) {
 // dated says that the request itself bounds a date, or means not to.
 func (a *asked) dated() bool {
 	return a.filter.Start != nil || a.filter.End != nil || slices.ContainsFunc(a.of.Fields, func(f field.Field) bool {
-		return f.Type == field.Instant && qql.Mentions(a.filter.Where, f.Name)
+		return f.Type == field.Instant && qql.Mentions(a.of, a.filter.Where, f.Name)
 	})
 }
 

@@ -93,12 +93,12 @@ func (c *calls) measure(r prometheus.Registerer) {
 
 // close is for when no call runs any more.
 func (c *calls) close() error {
-	var err error
-	if c.Calls != nil {
-		err = c.Calls.Close()
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), callsDrain)
 	defer cancel()
+	var err error
+	if c.Calls != nil {
+		err = c.Calls.Close(ctx)
+	}
 	undelivered := c.emitter.Close(ctx)
 	if _, ok := errors.AsType[*emit.UndeliveredError](undelivered); ok {
 		c.log.Warn("states of API calls are lost: Kafka did not take them in time", zap.Error(undelivered))

@@ -48,7 +48,7 @@ func (s *Service) validate(w http.ResponseWriter, r *http.Request, _ identity.Id
 		}
 		v.Canonical = &canonical
 		for _, f := range field.Events.Fields {
-			if qql.Mentions(x, f.Name) {
+			if qql.Mentions(field.Events, x, f.Name) {
 				v.Fields = append(v.Fields, f.Name)
 			}
 		}
