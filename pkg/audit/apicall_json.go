@@ -128,7 +128,8 @@ func decodeCallField(p []byte, i int, c *APICall, f callField) (int, *DecodeErro
 // struct and without those that are empty, and returns the longer slice.
 //
 // It holds the form, as DecodeAPICall does: Problems name strings that are not
-// Unicode, and dst is then returned as it came. It allocates only to grow dst.
+// Unicode and a record longer than MaxRecordBytes, and dst is then returned as
+// it came. It allocates only to grow dst.
 func (c *APICall) AppendJSON(dst []byte) ([]byte, error) {
 	out := slices.Grow(dst, c.sizeHint())
 	mark := len(out)
@@ -162,6 +163,9 @@ func (c *APICall) AppendJSON(dst []byte) ([]byte, error) {
 		return append(out, '}'), nil
 	}
 	out[len(out)-1] = '}'
+	if n := len(out) - mark; n > MaxRecordBytes {
+		return dst, callProblems{Problems(nil).add("record", RuleRecord, "takes "+bytesOf(n)+" as JSON, at most "+strconv.Itoa(MaxRecordBytes)+" are allowed: shorten its texts")}
+	}
 	return out, nil
 }
 

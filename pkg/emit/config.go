@@ -13,6 +13,7 @@ import (
 )
 
 // Config says where events go and how much may wait. Only Brokers is needed.
+// What it says of events holds for API calls too.
 type Config struct {
 	// Brokers are the addresses (host:port) of some Kafka brokers; the others
 	// are found through them. Required. They need not be up when New is called.
@@ -40,8 +41,9 @@ type Config struct {
 	// topic for some forty seconds, or the client's credentials or permission.
 	DeliveryTimeout time.Duration
 
-	// MaxAge is how far back an event's createdDate may lie: the retention of
-	// the installation. Zero means audit.DefaultMaxAge, 400 days.
+	// MaxAge is how far back an event's createdDate, or an API call's
+	// submittedDate, may lie: the retention of the installation. Zero means
+	// audit.DefaultMaxAge, 400 days.
 	MaxAge time.Duration
 
 	// Logger is told of events that could not be delivered and of trouble with
@@ -54,6 +56,10 @@ type Config struct {
 	// goroutine at a time, which delivers all results: it must not block, but
 	// may call Resend. Nil means that such events only count in Stats.Failed.
 	OnError func(e audit.Event, err error)
+
+	// OnCallError is OnError for API calls, signs of life among them: ResendCall
+	// those that are none. Nil means that they only count in Stats.Failed.
+	OnCallError func(c audit.APICall, err error)
 
 	// KafkaOptions are further options of the Kafka client, for TLS and SASL.
 	// They may change linger and compression, not what delivery rests on: acks

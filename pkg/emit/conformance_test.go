@@ -11,23 +11,31 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/auditrail/auditrail/pkg/apicall"
 	"github.com/auditrail/auditrail/pkg/audit"
 	"github.com/auditrail/auditrail/pkg/emit"
 	"github.com/auditrail/auditrail/pkg/emit/emittest"
 )
 
-// subject is a sink under test: events returns what it has taken, in the order
-// of their ids, and shut closes it.
+// subject is a sink under test: events and calls return what it has taken, and
+// shut closes it.
 type subject struct {
-	sink   emit.Sink
+	sink   sink
 	events func() []audit.Event
+	calls  func() []audit.APICall
 	shut   func()
+}
+
+// sink takes all kinds of records.
+type sink interface {
+	emit.Sink
+	apicall.Sink
 }
 
 func TestRecorderConforms(t *testing.T) {
 	exercise(t, func(*testing.T) subject {
 		var r emittest.Recorder
-		return subject{&r, r.Events, r.Close}
+		return subject{&r, r.Events, r.Calls, r.Close}
 	})
 }
 
@@ -48,6 +56,18 @@ func TestEmitterConforms(t *testing.T) {
 					events = append(events, e)
 				}
 				return events
+			},
+			calls: func() []audit.APICall {
+				mustFlush(t, em)
+				var calls []audit.APICall
+				for _, r := range stored(t, cluster, audit.APICallsTopic) {
+					var c audit.APICall
+					if err := audit.DecodeAPICall(r.Value, &c); err != nil {
+						t.Error(err)
+					}
+					calls = append(calls, c)
+				}
+				return calls
 			},
 			shut: func() {
 				if err := em.Close(within(t, patience)); err != nil {
@@ -198,6 +218,76 @@ func exercise(t *testing.T, open func(*testing.T) subject) {
 			t.Errorf("got %v, want ErrClosed", err)
 		}
 	})
+
+	exerciseCalls(t, open)
+}
+
+// exerciseCalls is what EmitCall of every sink must do.
+func exerciseCalls(t *testing.T, open func(*testing.T) subject) {
+	t.Run("keeps every field of an API call, and their order", func(t *testing.T) {
+		s := open(t)
+		running := callWorkload()
+		running.State, running.Heartbeat, running.DurationMs, running.HTTPStatus = audit.StateRunning, true, 0, 0
+		finished := callWorkload()
+		finished.Reason = "quoted \"reason\"\n🙂"
+		mustEmitCall(t, s.sink, running)
+		mustEmitCall(t, s.sink, finished)
+		if diff := cmp.Diff([]audit.APICall{running, finished}, s.calls()); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		if events := s.events(); len(events) != 0 {
+			t.Errorf("it became events: %v", events)
+		}
+	})
+
+	t.Run("names every problem of an API call", func(t *testing.T) {
+		s := open(t)
+		bad := callWorkload()
+		bad.CallID, bad.State, bad.HTTPStatus, bad.Reason = "", "Done", 1, "caf\xe9"
+		err := s.sink.EmitCall(bad)
+		var problems audit.Problems
+		if !errors.As(err, &problems) {
+			t.Fatalf("got %v, want audit.Problems", err)
+		}
+		var got []string
+		for _, p := range problems {
+			got = append(got, p.Field+" "+p.Rule)
+		}
+		want := []string{"callId required", "state enum", "httpStatus range", "reason utf8"}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		if calls := s.calls(); len(calls) != 0 {
+			t.Errorf("it was taken: %v", calls)
+		}
+	})
+
+	t.Run("refuses API calls that are not Unicode, too long or too old", func(t *testing.T) {
+		s := open(t)
+		for rule, change := range map[string]func(*audit.APICall){
+			audit.RuleUTF8:   func(c *audit.APICall) { c.Client = "caf\xe9" },
+			audit.RuleRecord: func(c *audit.APICall) { c.UserName = strings.Repeat("\x01", audit.MaxStringBytes) },
+			audit.RuleTooOld: func(c *audit.APICall) {
+				c.SubmittedDate = time.Now().Add(-audit.DefaultMaxAge - time.Hour).UnixMilli()
+			},
+		} {
+			bad := callWorkload()
+			change(&bad)
+			var problems audit.Problems
+			if err := s.sink.EmitCall(bad); !errors.As(err, &problems) || len(problems) != 1 || !problems.Has(rule) {
+				t.Errorf("got %v, want one problem: %s", err, rule)
+			}
+		}
+	})
+
+	t.Run("refuses API calls once closed", func(t *testing.T) {
+		s := open(t)
+		mustEmitCall(t, s.sink, callWorkload())
+		s.shut()
+		if err := s.sink.EmitCall(callWorkload()); !errors.Is(err, emit.ErrClosed) {
+			t.Errorf("got %v, want ErrClosed", err)
+		}
+	})
 }
 
 func fullEvent(t *testing.T) audit.Event {
@@ -233,8 +323,21 @@ func TestRecorder(t *testing.T) {
 	if n := len(r.Events()); n != 1 {
 		t.Errorf("%d events, want 1", n)
 	}
+	mustEmitCall(t, &r, callWorkload())
+	calls := r.Calls()
+	calls[0].API = "changed"
+	if got := r.Calls(); len(got) != 1 || got[0].API != callWorkload().API {
+		t.Errorf("calls are %v, want one that is not the caller's", got)
+	}
+	r.Fail(boom)
+	if err := r.EmitCall(callWorkload()); !errors.Is(err, boom) {
+		t.Errorf("got %v, want boom", err)
+	}
 	r.Close()
 	r.Reset()
+	if n := len(r.Calls()); n != 0 {
+		t.Errorf("%d calls after Reset, want none", n)
+	}
 	if n := len(r.Events()); n != 0 {
 		t.Errorf("%d events after Reset, want none", n)
 	}

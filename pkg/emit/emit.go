@@ -1,9 +1,11 @@
-// Package emit sends audit events from a product module to Auditrail.
+// Package emit sends audit events, and the states of API calls, from a product
+// module to Auditrail.
 //
 // Emit takes well under a microsecond, never blocks and never loses what it
 // accepted without saying so: events wait in bounded memory while the brokers
 // are away, are stored once however often they are sent, and what can not be
-// delivered is handed to Config.OnError and counted.
+// delivered is handed to Config.OnError and counted. The same holds for what
+// EmitCall takes, which waits in the same memory.
 //
 //	emitter, err := emit.New(emit.Config{Brokers: []string{"kafka:9092"}})
 //	...
@@ -45,19 +47,20 @@ var (
 
 // UndeliveredError is what Flush and Close return when events are left.
 type UndeliveredError struct {
-	Events int64 // how many were not delivered
+	Events int64 // how many were not delivered, API calls counted
 	Err    error // why there was no more time
 }
 
 func (e *UndeliveredError) Error() string {
-	return fmt.Sprintf("%d audit events not delivered: %v", e.Events, e.Err)
+	return fmt.Sprintf("%d audit events and API calls not delivered: %v", e.Events, e.Err)
 }
 
 func (e *UndeliveredError) Unwrap() error { return e.Err }
 
 // Emitter sends events to Kafka: one record an event, on the topic of its
 // module, keyed by customer, so that the events of one customer and module
-// stay in order. Safe for concurrent use. Close it.
+// stay in order. API calls go to audit.APICallsTopic, keyed by call, so that
+// the states of one call stay in order. Safe for concurrent use. Close it.
 type Emitter struct {
 	cfg    Config
 	client *kgo.Client
@@ -96,9 +99,9 @@ func New(cfg Config) (*Emitter, error) {
 		cfg:    cfg,
 		client: client,
 		idle:   make(chan struct{}, 1),
-		eventsFull: fmt.Errorf("%w: %d events wait for the brokers (Config.MaxBufferedEvents): are they reachable?",
+		eventsFull: fmt.Errorf("%w: %d events and API calls wait for the brokers (Config.MaxBufferedEvents): are they reachable?",
 			ErrBufferFull, cfg.MaxBufferedEvents),
-		bytesFull: fmt.Errorf("%w: %d bytes of events wait for the brokers (Config.MaxBufferedBytes): are they reachable?",
+		bytesFull: fmt.Errorf("%w: %d bytes of events and API calls wait for the brokers (Config.MaxBufferedBytes): are they reachable?",
 			ErrBufferFull, cfg.MaxBufferedBytes),
 	}
 	em.idleParcels.New = func() any { return newParcel(em) }
@@ -139,16 +142,36 @@ func (em *Emitter) Resend(e audit.Event) error {
 	return em.emit(&e, resent, nil)
 }
 
+// EmitCall takes one record of an API call, as Emit takes an event: it never
+// blocks, keeps nothing of c after it returns, is safe for concurrent use and
+// fails as Emit does. Events and calls fill one buffer and count together in
+// Stats.
+func (em *Emitter) EmitCall(c audit.APICall) error { return em.emitCall(&c, nil) }
+
+// ResendCall is EmitCall for a record that may have arrived already, as one
+// that OnCallError was told of: its change of state is compared with everything
+// that is stored, however old, and stored if it is not there.
+func (em *Emitter) ResendCall(c audit.APICall) error { return em.emitCall(&c, resent) }
+
+func (em *Emitter) emitCall(c *audit.APICall, headers []kgo.RecordHeader) error {
+	p := em.idleParcels.Get().(*parcel)
+	return em.send(p, p.packCall(c, time.Now(), headers))
+}
+
 // emit sends e; result, when not nil, takes the delivery's error without
 // blocking.
 func (em *Emitter) emit(e *audit.Event, headers []kgo.RecordHeader, result chan<- error) error {
 	p := em.idleParcels.Get().(*parcel)
 	p.result = result
-	now := time.Now()
-	if err := p.pack(e, now, headers); err != nil {
+	return em.send(p, p.pack(e, time.Now(), headers))
+}
+
+// send gives the parcel to the client unless packing it failed.
+func (em *Emitter) send(p *parcel, packing error) error {
+	if packing != nil {
 		em.count.invalid.Add(1)
 		em.reuse(p)
-		return err
+		return packing
 	}
 	em.mu.RLock()
 	err := em.admit(p)
@@ -227,20 +250,33 @@ func (em *Emitter) finished(p *parcel, err error) {
 	em.wake()
 }
 
-// report hands an undelivered event to OnError.
+// report hands an undelivered record to OnError or OnCallError.
 func (em *Emitter) report(p *parcel, err error) {
-	topic := zap.String("topic", p.record.Topic)
-	em.cfg.Logger.Error("audit event not delivered", topic, zap.Error(err))
-	if em.cfg.OnError == nil {
-		return
+	// The parcel is not used again, so what is decoded may point into its bytes.
+	topic, value := zap.String("topic", p.record.Topic), p.record.Value
+	var unreadable error
+	if p.record.Topic == audit.APICallsTopic {
+		em.cfg.Logger.Error("API call not delivered", topic, zap.Error(err))
+		if em.cfg.OnCallError == nil {
+			return
+		}
+		var c audit.APICall
+		if unreadable = audit.DecodeAPICall(value, &c); unreadable == nil {
+			em.cfg.OnCallError(c, err)
+		}
+	} else {
+		em.cfg.Logger.Error("audit event not delivered", topic, zap.Error(err))
+		if em.cfg.OnError == nil {
+			return
+		}
+		var e audit.Event
+		if unreadable = audit.Decode(value, &e); unreadable == nil {
+			em.cfg.OnError(e, err)
+		}
 	}
-	// The parcel is not used again, so the event may point into its bytes.
-	var e audit.Event
-	if derr := audit.Decode(p.record.Value, &e); derr != nil {
-		em.cfg.Logger.Error("undelivered audit event not readable", topic, zap.Error(derr))
-		return
+	if unreadable != nil {
+		em.cfg.Logger.Error("undelivered record not readable", topic, zap.Error(unreadable))
 	}
-	em.cfg.OnError(e, err)
 }
 
 // Flush waits until every event emitted so far is delivered or given up. When
@@ -255,7 +291,7 @@ func (em *Emitter) Flush(ctx context.Context) error {
 
 // Close refuses new events, delivers those that wait and closes the
 // connections. When ctx ends first, the rest is given up: OnError gets each
-// such event and the error is an *UndeliveredError with their number. An event
+// such event, OnCallError each such API call, and the error is an *UndeliveredError with their number. An event
 // that was sent but not acknowledged is among them, and may be stored. A
 // second Close waits for the first and returns the same.
 func (em *Emitter) Close(ctx context.Context) error {

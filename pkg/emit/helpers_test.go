@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/goleak"
 
+	"github.com/auditrail/auditrail/pkg/apicall"
 	"github.com/auditrail/auditrail/pkg/audit"
 	"github.com/auditrail/auditrail/pkg/emit"
 )
@@ -37,7 +38,7 @@ func within(t *testing.T, d time.Duration) context.Context {
 
 func newCluster(tb testing.TB, opts ...kfake.Opt) *kfake.Cluster {
 	tb.Helper()
-	opts = append([]kfake.Opt{kfake.NumBrokers(1), kfake.SeedTopics(2, audit.Topic("UM"), audit.Topic("PM"))}, opts...)
+	opts = append([]kfake.Opt{kfake.NumBrokers(1), kfake.SeedTopics(2, audit.Topic("UM"), audit.Topic("PM"), audit.APICallsTopic)}, opts...)
 	cluster, err := kfake.NewCluster(opts...)
 	if err != nil {
 		tb.Fatal(err)
@@ -69,6 +70,13 @@ func mustEmit(tb testing.TB, sink emit.Sink, e audit.Event) {
 	}
 }
 
+func mustEmitCall(tb testing.TB, sink apicall.Sink, c audit.APICall) {
+	tb.Helper()
+	if err := sink.EmitCall(c); err != nil {
+		tb.Fatal(err)
+	}
+}
+
 func mustFlush(t *testing.T, em *emit.Emitter) {
 	t.Helper()
 	if err := em.Flush(within(t, patience)); err != nil {
@@ -76,7 +84,7 @@ func mustFlush(t *testing.T, em *emit.Emitter) {
 	}
 }
 
-// stored reads everything that the module topics hold.
+// stored reads everything that the topics hold, without names the modules'.
 func stored(t *testing.T, cluster *kfake.Cluster, topics ...string) []*kgo.Record {
 	t.Helper()
 	if len(topics) == 0 {

@@ -21,7 +21,7 @@ const (
 	recordBytes = int64(unsafe.Sizeof(parcel{})) + 64
 )
 
-// parcel is one event on its way, with everything it needs in one piece. It
+// parcel is one event or API call on its way, with everything it needs in one piece. It
 // belongs to Emit until it is produced, then to the client, and after its
 // result to the pool again: the client does not look at a record once it has
 // called its promise.
@@ -51,17 +51,31 @@ func (p *parcel) pack(e *audit.Event, now time.Time, headers []kgo.RecordHeader)
 	if err != nil {
 		return err
 	}
-	n := len(buf)
-	buf = append(buf, e.CustomerUUID...)
-	p.buf = buf
+	p.address(p.em.topics.of(e.ModuleCode), buf, e.CustomerUUID, now, headers)
+	return nil
+}
+
+// packCall does the same for an API call.
+func (p *parcel) packCall(c *audit.APICall, now time.Time, headers []kgo.RecordHeader) error {
+	buf, err := prepare.AppendCall(p.buf[:0], c, now, p.em.cfg.MaxAge)
+	if err != nil {
+		return err
+	}
+	p.address(audit.APICallsTopic, buf, c.CallID, now, headers)
+	return nil
+}
+
+// address makes the record of value, to which it appends the key.
+func (p *parcel) address(topic string, value []byte, key string, now time.Time, headers []kgo.RecordHeader) {
+	n := len(value)
+	p.buf = append(value, key...)
 	p.record = kgo.Record{
-		Topic:     p.em.topics.of(e.ModuleCode),
-		Key:       buf[n:],
-		Value:     buf[:n:n],
+		Topic:     topic,
+		Key:       p.buf[n:],
+		Value:     p.buf[:n:n],
 		Headers:   headers,
 		Timestamp: now,
 	}
-	return nil
 }
 
 // memory is what the parcel holds on to.

@@ -2,14 +2,14 @@ package emit
 
 import "sync/atomic"
 
-// Stats count events since New. Emitted = Delivered + Failed + BufferedEvents,
+// Stats count events and API calls since New. Emitted = Delivered + Failed + BufferedEvents,
 // but for those that move while the counters are read.
 type Stats struct {
-	Emitted        int64 // accepted by Emit
+	Emitted        int64 // accepted by Emit or EmitCall
 	Delivered      int64 // acknowledged by the brokers
-	Failed         int64 // accepted, then given up; OnError was told
-	Invalid        int64 // refused by Emit: broke a rule or were too long
-	BufferFull     int64 // refused by Emit: too much was waiting
+	Failed         int64 // accepted, then given up; OnError or OnCallError was told
+	Invalid        int64 // refused: broke a rule or were too long
+	BufferFull     int64 // refused: too much was waiting
 	BufferedEvents int64 // waiting now
 	BufferedBytes  int64 // memory of those, as MaxBufferedBytes counts it
 }

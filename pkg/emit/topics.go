@@ -44,6 +44,8 @@ func (t *topicNames) of(code string) string {
 // explain says in an error what to do about it, where that is known.
 func explain(topic string, err error) error {
 	switch {
+	case topic == audit.APICallsTopic && errors.Is(err, kerr.UnknownTopicOrPartition):
+		return fmt.Errorf("topic %s does not exist: run the migration that makes it: %w", topic, err)
 	case errors.Is(err, kerr.UnknownTopicOrPartition):
 		module, _ := audit.ModuleOf(topic)
 		return fmt.Errorf("topic %s does not exist: register module %s and run the migration that makes its topic: %w", topic, module, err)

@@ -1,4 +1,4 @@
-// Package prepare turns an event into the bytes of its record. The emitter and
+// Package prepare turns events and API calls into the bytes of their records. The emitter and
 // the recorder for tests both go through it, so that what one refuses the
 // other refuses in the same words.
 package prepare
@@ -29,4 +29,12 @@ func Append(dst []byte, e *audit.Event, at time.Time, maxAge time.Duration) ([]b
 		}}
 	}
 	return out, nil
+}
+
+// AppendCall does the same for an API call.
+func AppendCall(dst []byte, c *audit.APICall, at time.Time, maxAge time.Duration) ([]byte, error) {
+	if err := c.Validate(at, maxAge); err != nil {
+		return dst, err
+	}
+	return c.AppendJSON(dst)
 }
