@@ -69,6 +69,7 @@ func parseAsked(body []byte, members []string, rest func(*form)) (asked, error) 
 func (f *form) asked() (a asked) {
 	a.of = f.of
 	a.filter.Where = f.condition()
+	a.filter.Updated = f.of == field.Calls
 	a.filter.Start, a.filter.End = f.dateRange()
 	return a
 }
@@ -136,7 +137,9 @@ func (a asked) allowed(id identity.Identity) error {
 // filter is used. Errors are those of chosen.of.
 func (s *Service) bound(ctx context.Context, id identity.Identity, a *asked) (err error) {
 	days := 0
-	if !a.dated() {
+	if !a.dated() && a.of == field.Calls {
+		days = callsDays
+	} else if !a.dated() {
 		if days, err = s.settings.timeframe(ctx, id); err != nil {
 			return err
 		}

@@ -23,6 +23,7 @@ const callsDrain = 3 * time.Second
 type calls struct {
 	*apicall.Calls
 	counters apicall.Counters
+	shared   bool // counters are those of other replicas and modules, too
 	// emitter is not that of audit events: nobody waits for the state of a call,
 	// so that it may wait for Kafka.
 	emitter *emit.Emitter

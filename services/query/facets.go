@@ -91,7 +91,7 @@ func (s *Service) facets(w http.ResponseWriter, r *http.Request, id identity.Ide
 		answer = fmt.Appendf(answer, `],"totalCount":%d,`, facets[0].total)
 		answer = req.appendApplied(answer)
 		answer = append(answer, `,"completeUpTo":`+complete+"}"...)
-		return found{answer, int64(min(facets[0].total, 1<<62))}, nil
+		return found{body: answer, events: int64(min(facets[0].total, 1<<62))}, nil
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/auditrail/auditrail/pkg/audit"
 	"github.com/auditrail/auditrail/services/internal/identity"
 	"github.com/auditrail/auditrail/services/internal/problem"
+	"github.com/auditrail/auditrail/services/internal/visibility"
 )
 
 // limitsPath is of the endpoints whose calls nothing limits.
@@ -35,23 +37,25 @@ type limitOfAPI struct {
 	Source string        `json:"source"` // "override", "tier", or "exempt": nothing limits it
 }
 
+// limitOf says what counts for the caller's calls to an API.
+func limitOf(id identity.Identity, o apicall.Override, api string) limitOfAPI {
+	l := limitOfAPI{API: api, Limit: apicall.LimitOf(apicall.Tier(id.Tier)), Source: "tier"}
+	if set, ok := o.Limit(api); ok {
+		l.Limit, l.Source = set, "override"
+	}
+	if "/"+api == limitsPath {
+		l.Limit, l.Source = apicall.Limit{}, "exempt"
+	}
+	return l
+}
+
 func (s *Service) answerLimits(w http.ResponseWriter, id identity.Identity, o apicall.Override, warnings []string) error {
 	a := limitsAnswer{Tier: id.Tier, TierLimit: apicall.LimitOf(apicall.Tier(id.Tier)), Warnings: warnings}
 	if o.Default != nil || len(o.APIs) > 0 {
 		a.Override = &o
 	}
-	for _, e := range s.endpoints() {
-		l := limitOfAPI{API: e.api(), Limit: a.TierLimit, Source: "tier"}
-		if slices.ContainsFunc(a.APIs, func(have limitOfAPI) bool { return have.API == l.API }) {
-			continue // the same path with another method is the same API
-		}
-		if set, ok := o.Limit(l.API); ok {
-			l.Limit, l.Source = set, "override"
-		}
-		if e.path == limitsPath {
-			l.Limit, l.Source = apicall.Limit{}, "exempt"
-		}
-		a.APIs = append(a.APIs, l)
+	for _, api := range s.ownAPIs() {
+		a.APIs = append(a.APIs, limitOf(id, o, api))
 	}
 	body, err := json.Marshal(a)
 	if err != nil {
@@ -117,11 +121,7 @@ func (s *Service) setLimits(w http.ResponseWriter, r *http.Request, id identity.
 // strangers warns about names and patterns of limits that are of no API that is
 // known: neither one of this service nor one that was called lately.
 func (s *Service) strangers(ctx context.Context, id identity.Identity, o apicall.Override) (warnings []string) {
-	names := make([]string, 0, len(o.APIs))
-	for name := range o.APIs {
-		names = append(names, name)
-	}
-	slices.Sort(names)
+	names := slices.Sorted(maps.Keys(o.APIs))
 	known := func(apis []string) func(string) bool {
 		return func(name string) bool {
 			prefix, pattern := strings.CutSuffix(name, "*")
@@ -130,14 +130,15 @@ func (s *Service) strangers(ctx context.Context, id identity.Identity, o apicall
 			})
 		}
 	}
-	var own []string
-	for _, e := range s.endpoints() {
-		own = append(own, e.api())
-	}
-	if names = slices.DeleteFunc(names, known(own)); len(names) == 0 {
+	if names = slices.DeleteFunc(names, known(s.ownAPIs())); len(names) == 0 {
 		return nil
 	}
-	called, err := s.called(ctx, id)
+	leave, err := s.engine.enter(ctx, id.CustomerUUID)
+	var called []string
+	if err == nil {
+		called, err = s.called(ctx, visibility.ForCalls(id, false))
+		leave()
+	}
 	if err != nil {
 		s.log.Warn("limits are not compared with the APIs that were called lately", zap.String("requestId", requestIDOf(ctx)), zap.Error(err))
 		return []string{fmt.Sprintf("Which APIs were called lately cannot be told at the moment. None of this service: %s.", strings.Join(names, ", "))}

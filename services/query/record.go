@@ -88,11 +88,15 @@ func newDest(t field.Type) any {
 
 // appendJSON appends the fields of a view as a JSON object: some always, the
 // others only when they are not empty.
-func (r *record) appendJSON(b []byte, v view) []byte {
+func (r *record) appendJSON(b []byte, v view) []byte { return r.appendFields(b, v.shows) }
+
+// appendFields appends an object of the fields that are shown, and of those the
+// empty ones that always are.
+func (r *record) appendFields(b []byte, shows func(name string, always bool) (shown, empty bool)) []byte {
 	b = append(b, '{')
 	first := true
 	for i, f := range r.of.Fields {
-		shown, always := v.shows(f.Name, f.Always)
+		shown, always := shows(f.Name, f.Always)
 		if !shown {
 			continue
 		}

@@ -74,7 +74,7 @@ func brokenBody(r *http.Request, err error) error {
 // form reads the members of a request's JSON object and collects every broken
 // rule. Members that are absent, null or empty text count as not given.
 type form struct {
-	of      *field.Table // whose fields it names
+	of         *field.Table // whose fields it names
 	members    map[string]jsontext.Value
 	blank      map[string]jsontext.Value // null or empty text
 	violations []problem.Violation
@@ -167,6 +167,9 @@ func (f *form) violate(v problem.Violation) {
 
 func (f *form) unknown(name string, allowed []string) {
 	message := "is not known; known are " + strings.Join(allowed, ", ")
+	if len(allowed) == 0 {
+		message = "is not known; there are none here"
+	}
 	for _, a := range allowed {
 		if plain := plainName(name); plain == plainName(a) || len(plain) > 3 && strings.Contains(plainName(a), plain) {
 			message = "is not known; did you mean " + a

@@ -93,7 +93,11 @@ func (s *Service) page(w http.ResponseWriter, r *http.Request, id identity.Ident
 		return err
 	}
 	next.Now, next.Days = req.filter.Now.UnixMilli(), req.days
-	return s.answer(w, r, id, req.describe("search"), func(ctx context.Context) (found, error) {
+	what := "search"
+	if req.of == field.Calls {
+		what = "search of API calls"
+	}
+	return s.answer(w, r, id, req.describe(what), func(ctx context.Context) (found, error) {
 		return s.runSearch(ctx, see, req, next)
 	})
 }
@@ -159,7 +163,7 @@ func (s *Service) runSearch(ctx context.Context, see visibility.View, req search
 		}
 		answer = append(answer, `,"searchAfter":"`+after+`"`...)
 	}
-	return found{append(answer, '}'), min(rows, req.pageSize)}, nil
+	return found{body: append(answer, '}'), events: min(rows, req.pageSize)}, nil
 }
 
 // total makes one story of two statements that saw the table at slightly
