@@ -7,11 +7,9 @@ import (
 	"go.uber.org/zap"
 )
 
-const (
-	// countersTimeout is how long the counters may take for an answer: a client
-	// notices a second, and a counter that needs it is as good as away.
-	countersTimeout = time.Second
-)
+// countersTimeout is how long a question to the counters may take. They bound
+// themselves to less; it holds what does not.
+const countersTimeout = 3 * time.Second
 
 // Reasons, as records tell them.
 const (
@@ -34,9 +32,6 @@ func (c *Calls) admit(ctx context.Context, run *Running) error {
 // take asks once. Nil means that the call may run.
 func (c *Calls) take(ctx context.Context, run *Running) error {
 	if !c.local {
-		if !c.health.mayAsk() {
-			return c.unanswered(run)
-		}
 		// A client that hangs up must not leave open whether its call counts.
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), countersTimeout)
@@ -47,7 +42,6 @@ func (c *Calls) take(ctx context.Context, run *Running) error {
 		c.failed("take", err)
 		return c.unanswered(run)
 	}
-	c.health.answered()
 	run.decision, run.counted = d, true
 	if d.Blocked == BlockedNot {
 		run.mu.Lock()
@@ -74,13 +68,10 @@ func (c *Calls) unanswered(run *Running) error {
 // giveBack frees the place of a call, and lets the next in line ask.
 func (c *Calls) giveBack(run *Running) {
 	key := run.key()
-	if c.health.away() {
-		return // the lease ends by itself; nobody should wait for that
-	}
 	if err := c.bounded(func(ctx context.Context) error {
 		return c.cfg.Counters.Release(ctx, key, run.record.CallID)
 	}); err != nil {
-		c.failed("release", err)
+		c.failed("release", err) // the place is free when its lease ends
 	}
 	c.nextInLine(key)
 }
@@ -102,6 +93,5 @@ func (run *Running) key() Key {
 // failed counts a question without an answer.
 func (c *Calls) failed(question string, err error) {
 	c.count.countersErrors.Add(1)
-	c.health.failed()
 	c.cfg.Logger.Error("counters of api calls do not answer", zap.String("question", question), zap.Error(err))
 }

@@ -70,7 +70,8 @@ type Limits interface {
 
 // Counters counts calls against limits. Memory serves one replica; package
 // rediscounters serves several. One suite, counterstest, holds both to what is
-// said here. Safe for concurrent use.
+// said here. Safe for concurrent use. Those that others share bound each answer
+// to a second, and fail at once while nobody answers.
 type Counters interface {
 	// Take decides whether a call may run, and counts it if so: concurrency
 	// first, then the window, both at one moment. A blocked call changes
@@ -87,7 +88,8 @@ type Counters interface {
 	Release(ctx context.Context, key Key, callID string) error
 	// Renew keeps the places of calls that still run for another LeaseTimeout.
 	// A place that is not renewed is free after it. Renewing makes no place: one
-	// that was given back, or is free for its silence, stays free.
+	// that was given back stays free, and one that was free for its silence is
+	// not taken from whoever has it since.
 	Renew(ctx context.Context, places []Place) error
 	// Usage tells what Take would count from, and counts nothing.
 	Usage(ctx context.Context, key Key, limit Limit) (Usage, error)

@@ -18,8 +18,7 @@ type Calls struct {
 	cfg   Config
 	local bool // Counters are Memory, which answers at once
 
-	count  tallies
-	health health
+	count tallies
 
 	mu     sync.Mutex
 	open   calls             // the calls that run or wait, those that were silent for longest first
@@ -45,7 +44,6 @@ func New(cfg Config) (*Calls, error) {
 		stop:    make(chan struct{}),
 		stopped: make(chan struct{}),
 	}
-	c.health.began = time.Now()
 	_, c.local = cfg.Counters.(*Memory)
 	go c.heartbeats()
 	return c, nil

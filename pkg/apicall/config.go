@@ -35,8 +35,8 @@ type Config struct {
 	Limits Limits
 
 	// Counters counts the calls. Nil, the default, means in the memory of this
-	// process: right where one replica serves the module. It is closed by its
-	// owner, after Close. A question to it may take a second.
+	// process: right where one replica serves the module. Its owner
+	// closes it, after Close.
 	Counters Counters
 
 	// FailClosed says what happens to calls when Counters do not answer. False,

@@ -107,5 +107,50 @@ func BenchmarkAppendJSONYardstickStandard(b *testing.B) {
 	}
 }
 
+func BenchmarkDecodeAPICall(b *testing.B) {
+	p := []byte(callWorkload)
+	var c APICall
+	b.SetBytes(int64(len(p)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := DecodeAPICall(p, &c); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkValidateAPICall(b *testing.B) {
+	c := workloadCall(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := c.Validate(workloadClock, 0); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkAppendJSONAPICall(b *testing.B) {
+	c := workloadCall(b)
+	dst := make([]byte, 0, 2048)
+	b.SetBytes(int64(len(callWorkload)))
+	b.ReportAllocs()
+	for b.Loop() {
+		out, err := c.AppendJSON(dst)
+		if err != nil || len(out) != len(callWorkload) {
+			b.Fatal(err, len(out))
+		}
+	}
+}
+
+func BenchmarkAPICallID(b *testing.B) {
+	c := workloadCall(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		if c.ID() == [16]byte{} {
+			b.Fatal("no id")
+		}
+	}
+}
+
 // plainEvent is an Event without its methods.
 type plainEvent Event

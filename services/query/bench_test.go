@@ -42,7 +42,7 @@ func BenchmarkSearch(b *testing.B) {
 				b.Fatal(err)
 			}
 			see, page := visibility.For(c.id), sqlgen.Page{Offset: req.pageNumber * req.pageSize, Limit: req.pageSize}
-			rec := newRecord()
+			rec := newRecord(field.Events)
 			for b.Loop() {
 				var n uint64
 				var g errgroup.Group

@@ -6,6 +6,8 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"maps"
+	"math"
 	"os"
 	"path"
 	"reflect"
@@ -24,10 +26,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-const (
-	schemaFile   = "audit/v1/event.schema.json"
-	examplesRoot = "audit/v1/examples"
-)
+const examplesRoot = "audit/v1/examples"
 
 func readFile(tb testing.TB, name string) []byte {
 	tb.Helper()
@@ -38,19 +37,19 @@ func readFile(tb testing.TB, name string) []byte {
 	return data
 }
 
-// compile returns the event schema, with format assertions on.
-func compile(tb testing.TB) *jsonschema.Schema {
+// compile returns the schema of a kind, with format assertions on.
+func compile(tb testing.TB, k kind) *jsonschema.Schema {
 	tb.Helper()
-	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(string(readFile(tb, schemaFile))))
+	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(string(readFile(tb, k.schema))))
 	if err != nil {
 		tb.Fatal(err)
 	}
 	c := jsonschema.NewCompiler()
 	c.AssertFormat()
-	if err := c.AddResource(schemaFile, doc); err != nil {
+	if err := c.AddResource(k.schema, doc); err != nil {
 		tb.Fatal(err)
 	}
-	schema, err := c.Compile(schemaFile)
+	schema, err := c.Compile(k.schema)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -69,13 +68,13 @@ func clock(tb testing.TB) (at time.Time, maxAge time.Duration) {
 
 func examples(tb testing.TB, folder string) map[string][]byte {
 	tb.Helper()
-	entries, err := fs.ReadDir(schemas.FS, path.Join(examplesRoot, folder))
+	entries, err := fs.ReadDir(schemas.FS, folder)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	files := map[string][]byte{}
 	for _, entry := range entries {
-		files[entry.Name()] = readFile(tb, path.Join(examplesRoot, folder, entry.Name()))
+		files[entry.Name()] = readFile(tb, path.Join(folder, entry.Name()))
 	}
 	if len(files) == 0 {
 		tb.Fatalf("no examples in %s", folder)
@@ -83,56 +82,51 @@ func examples(tb testing.TB, folder string) map[string][]byte {
 	return files
 }
 
-// accept is what a taker of events does.
-func accept(data []byte, at time.Time, maxAge time.Duration) error {
-	var e audit.Event
-	if err := audit.Decode(data, &e); err != nil {
-		return err
-	}
-	return e.Validate(at, maxAge)
-}
-
 func TestValidExamples(t *testing.T) {
-	schema := compile(t)
 	at, maxAge := clock(t)
-	for name, data := range examples(t, "valid") {
-		t.Run(name, func(t *testing.T) {
-			doc, err := jsonschema.UnmarshalJSON(strings.NewReader(string(data)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := schema.Validate(doc); err != nil {
-				t.Errorf("schema refuses it: %v", err)
-			}
-			if err := accept(data, at, maxAge); err != nil {
-				t.Errorf("Go refuses it: %v", err)
-			}
-		})
+	for _, k := range kinds {
+		schema := compile(t, k)
+		for name, data := range examples(t, k.example("valid")) {
+			t.Run(k.name+"/"+name, func(t *testing.T) {
+				doc, err := jsonschema.UnmarshalJSON(strings.NewReader(string(data)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := schema.Validate(doc); err != nil {
+					t.Errorf("schema refuses it: %v", err)
+				}
+				if err := k.accept(data, at, maxAge); err != nil {
+					t.Errorf("Go refuses it: %v", err)
+				}
+			})
+		}
 	}
 }
 
 // Every example in invalid breaks one rule, and the schema and Go both say so.
 // Those in invalid-beyond-schema satisfy the schema, as far as a lenient
-// parser can read them, and Go refuses them. The golden file keeps the words.
+// parser can read them, and Go refuses them. The golden files keep the words.
 func TestInvalidExamples(t *testing.T) {
-	schema := compile(t)
 	at, maxAge := clock(t)
-	for _, folder := range []string{"invalid", "invalid-beyond-schema"} {
-		var lines []string
-		for name, data := range examples(t, folder) {
-			doc, err := jsonschema.UnmarshalJSON(strings.NewReader(string(data)))
-			switch {
-			case folder == "invalid" && err != nil:
-				t.Errorf("%s/%s: not JSON: %v", folder, name, err)
-			case folder == "invalid" && schema.Validate(doc) == nil:
-				t.Errorf("%s/%s: the schema accepts it", folder, name)
-			case folder != "invalid" && err == nil && schema.Validate(doc) != nil:
-				t.Errorf("%s/%s: the schema refuses it, so it belongs in invalid: %v", folder, name, schema.Validate(doc))
+	for _, k := range kinds {
+		schema := compile(t, k)
+		for _, folder := range []string{"invalid", "invalid-beyond-schema"} {
+			var lines []string
+			for name, data := range examples(t, k.example(folder)) {
+				doc, err := jsonschema.UnmarshalJSON(strings.NewReader(string(data)))
+				switch {
+				case folder == "invalid" && err != nil:
+					t.Errorf("%s/%s: not JSON: %v", folder, name, err)
+				case folder == "invalid" && schema.Validate(doc) == nil:
+					t.Errorf("%s/%s: the schema accepts it", folder, name)
+				case folder != "invalid" && err == nil && schema.Validate(doc) != nil:
+					t.Errorf("%s/%s: the schema refuses it, so it belongs in invalid: %v", folder, name, schema.Validate(doc))
+				}
+				lines = append(lines, fmt.Sprintf("%s: %s\n", name, oneProblem(t, name, k.accept(data, at, maxAge))))
 			}
-			lines = append(lines, fmt.Sprintf("%s: %s\n", name, oneProblem(t, name, accept(data, at, maxAge))))
+			slices.Sort(lines)
+			golden(t, "testdata/"+k.name+"-"+folder+".golden", strings.Join(lines, ""))
 		}
-		slices.Sort(lines)
-		golden(t, "testdata/"+folder+".golden", strings.Join(lines, ""))
 	}
 }
 
@@ -148,7 +142,7 @@ func oneProblem(t *testing.T, name string, err error) string {
 		if len(problems) != 1 {
 			t.Errorf("%s breaks %d rules: %v", name, len(problems), err)
 		}
-		return fmt.Sprintf("[%s] %s", problems[0].Rule, problems)
+		return fmt.Sprintf("[%s] %s", problems[0].Rule, err)
 	}
 	t.Errorf("%s: Go accepts it (%v)", name, err)
 	return ""
@@ -174,107 +168,79 @@ func golden(t *testing.T, name, got string) {
 type property struct {
 	Type      any      `json:"type"`
 	MaxLength int      `json:"maxLength"`
-	Enum      []any    `json:"enum"`
-	AnyOf     []any    `json:"anyOf"`
-	Minimum   *float64 `json:"minimum"`
-	Pattern   string   `json:"pattern"`
+	Maximum   *float64 `json:"maximum"`
 }
 
-func properties(tb testing.TB) map[string]property {
+func properties(tb testing.TB, k kind) map[string]property {
 	tb.Helper()
 	var doc struct {
 		Properties    map[string]property `json:"properties"`
 		MaxProperties int                 `json:"maxProperties"`
 	}
-	if err := json.Unmarshal(readFile(tb, schemaFile), &doc); err != nil {
+	if err := json.Unmarshal(readFile(tb, k.schema), &doc); err != nil {
 		tb.Fatal(err)
 	}
-	if want := len(doc.Properties) + audit.MaxExtraFields; doc.MaxProperties != want {
-		tb.Errorf("schema maxProperties is %d, want %d known and %d more: %d",
-			doc.MaxProperties, len(doc.Properties), audit.MaxExtraFields, want)
+	if want := len(doc.Properties) + k.more; k.more > 0 && doc.MaxProperties != want {
+		tb.Errorf("%s: schema maxProperties is %d, want %d known and %d more: %d",
+			k.name, doc.MaxProperties, len(doc.Properties), k.more, want)
 	}
 	return doc.Properties
 }
 
-// goFields maps the JSON names of audit.Event to the Go types.
-func goFields() map[string]reflect.Type {
-	fields := map[string]reflect.Type{}
-	event := reflect.TypeFor[audit.Event]()
-	for i := range event.NumField() {
-		if name, _, _ := strings.Cut(event.Field(i).Tag.Get("json"), ","); name != "-" {
-			fields[name] = event.Field(i).Type
+// goFields are the JSON names of the Go type, in order, and their Go types.
+func goFields(k kind) (names []string, types map[string]reflect.Type) {
+	types = map[string]reflect.Type{}
+	for f := range k.goType.Fields() {
+		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "-" {
+			names = append(names, name)
+			types[name] = f.Type
 		}
 	}
-	return fields
+	return names, types
 }
 
 func TestFieldsAgree(t *testing.T) {
-	inSchema, inGo := properties(t), goFields()
-	inTable := map[string]bool{}
+	for _, k := range kinds {
+		names, _ := goFields(k)
+		slices.Sort(names)
+		if diff := cmp.Diff(names, slices.Sorted(maps.Keys(properties(t, k)))); diff != "" {
+			t.Errorf("%s: fields (-Go type +schema):\n%s", k.name, diff)
+		}
+	}
+}
+
+func TestFieldTableAgrees(t *testing.T) {
+	var inTable []string
 	for _, f := range field.Events.Fields {
-		if inTable[f.Name] {
-			t.Errorf("field table: %s is declared twice", f.Name)
-		}
-		inTable[f.Name] = true
+		inTable = append(inTable, f.Name)
 	}
-	if !inTable["extra"] {
-		t.Error("field table: extra is missing")
-	}
-	delete(inTable, "extra") // stands for every field that the others do not name
-	for name := range inGo {
-		if _, ok := inSchema[name]; !ok {
-			t.Errorf("schema: %s of the Go type is missing", name)
-		}
-		if !inTable[name] {
-			t.Errorf("field table: %s of the Go type is missing", name)
-		}
-	}
-	for name := range inSchema {
-		if _, ok := inGo[name]; !ok {
-			t.Errorf("Go type: %s of the schema is missing", name)
-		}
-	}
-	for name := range inTable {
-		if _, ok := inGo[name]; !ok {
-			t.Errorf("Go type: %s of the field table is missing", name)
-		}
-	}
-	var order []string
-	event := reflect.TypeFor[audit.Event]()
-	for i := range event.NumField() {
-		if name, _, _ := strings.Cut(event.Field(i).Tag.Get("json"), ","); name != "-" {
-			order = append(order, name)
-		}
-	}
-	var tableOrder []string
-	for _, f := range field.Events.Fields {
-		if f.Name != "extra" {
-			tableOrder = append(tableOrder, f.Name)
-		}
-	}
-	if diff := cmp.Diff(order, tableOrder); diff != "" {
-		t.Errorf("order of the fields (-Go type +field table):\n%s", diff)
+	// extra stands for every field that the others do not name.
+	names, _ := goFields(events)
+	if diff := cmp.Diff(append(names, "extra"), inTable); diff != "" {
+		t.Errorf("fields in order (-Go type +field table):\n%s", diff)
 	}
 }
 
 func TestTypesAgree(t *testing.T) {
-	inGo := goFields()
-	for name, p := range properties(t) {
-		types := fmt.Sprint(p.Type)
-		var want reflect.Kind
-		switch {
-		case strings.Contains(types, "integer"):
-			want = reflect.Int64
-			if name == "auditEnabledAppId" {
-				want = reflect.Uint32
+	for _, k := range kinds {
+		_, inGo := goFields(k)
+		for name, p := range properties(t, k) {
+			types := fmt.Sprint(p.Type)
+			want := reflect.String
+			switch {
+			case strings.Contains(types, "integer"):
+				want = reflect.Int64
+				if p.Maximum != nil && *p.Maximum <= math.MaxUint32 {
+					want = reflect.Uint32
+				}
+			case strings.Contains(types, "array"):
+				want = reflect.Slice
+			case strings.Contains(types, "boolean"):
+				want = reflect.Bool
 			}
-		case strings.Contains(types, "array"):
-			want = reflect.Slice
-		default:
-			want = reflect.String
-		}
-		if got := inGo[name]; got == nil || got.Kind() != want {
-			t.Errorf("%s: the schema says %s, the Go type is %v", name, types, got)
+			if got := inGo[name]; got == nil || got.Kind() != want {
+				t.Errorf("%s: %s: the schema says %s, the Go type is %v", k.name, name, types, got)
+			}
 		}
 	}
 }
@@ -282,28 +248,21 @@ func TestTypesAgree(t *testing.T) {
 // The number that the schema states for a string is where Go draws the line.
 func TestLengthsAgree(t *testing.T) {
 	at, maxAge := clock(t)
-	for name, p := range properties(t) {
-		if p.MaxLength == 0 {
-			continue
-		}
-		event := map[string]any{
-			"customerUuid": "c", "moduleCode": "PM", "action": "Add", "userName": "u", "createdDate": at.UnixMilli(),
-		}
-		event[name] = strings.Repeat("x", p.MaxLength)
-		data, err := json.Marshal(event)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := accept(data, at, maxAge); err != nil {
-			t.Errorf("%s of %d bytes: %v", name, p.MaxLength, err)
-		}
-		event[name] = strings.Repeat("x", p.MaxLength+1)
-		if data, err = json.Marshal(event); err != nil {
-			t.Fatal(err)
-		}
-		var problems audit.Problems
-		if err := accept(data, at, maxAge); !errors.As(err, &problems) || !problems.Has(audit.RuleLength) {
-			t.Errorf("%s of %d bytes: got %v, want it refused as too long", name, p.MaxLength+1, err)
+	for _, k := range kinds {
+		for name, p := range properties(t, k) {
+			if p.MaxLength == 0 {
+				continue
+			}
+			record := maps.Clone(k.base)
+			record[name] = quoted(strings.Repeat("x", p.MaxLength))
+			if err := k.accept(object(record, ","), at, maxAge); err != nil {
+				t.Errorf("%s: %s of %d bytes: %v", k.name, name, p.MaxLength, err)
+			}
+			record[name] = quoted(strings.Repeat("x", p.MaxLength+1))
+			var problems audit.Problems
+			if err := k.accept(object(record, ","), at, maxAge); !errors.As(err, &problems) || !problems.Has(audit.RuleLength) {
+				t.Errorf("%s: %s of %d bytes: got %v, want it refused as too long", k.name, name, p.MaxLength+1, err)
+			}
 		}
 	}
 }
@@ -311,13 +270,41 @@ func TestLengthsAgree(t *testing.T) {
 // The full example has every field of the contract, so it is the place to look
 // for what one is like.
 func TestFullExampleIsFull(t *testing.T) {
-	var full map[string]json.RawMessage
-	if err := json.Unmarshal(readFile(t, examplesRoot+"/valid/full.json"), &full); err != nil {
+	for _, k := range kinds {
+		var full map[string]json.RawMessage
+		if err := json.Unmarshal(readFile(t, k.example("valid")+"/full.json"), &full); err != nil {
+			t.Fatal(err)
+		}
+		for name := range properties(t, k) {
+			if _, ok := full[name]; !ok {
+				t.Errorf("%s: full.json: %s is missing", k.name, name)
+			}
+		}
+	}
+}
+
+// Every state has an example, and the schema names the states in order.
+func TestStatesAgree(t *testing.T) {
+	var doc struct {
+		Properties struct{ State struct{ Enum []string } }
+	}
+	if err := json.Unmarshal(readFile(t, apiCalls.schema), &doc); err != nil {
 		t.Fatal(err)
 	}
-	for name := range properties(t) {
-		if _, ok := full[name]; !ok {
-			t.Errorf("full.json: %s is missing", name)
+	if diff := cmp.Diff(audit.APICallStates, doc.Properties.State.Enum); diff != "" {
+		t.Errorf("(-Go +schema):\n%s", diff)
+	}
+	shown := map[string]bool{}
+	for name, data := range examples(t, apiCalls.example("valid")) {
+		var c audit.APICall
+		if err := audit.DecodeAPICall(data, &c); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		shown[c.State] = true
+	}
+	for _, state := range audit.APICallStates {
+		if !shown[state] {
+			t.Errorf("no example is %s", state)
 		}
 	}
 }
