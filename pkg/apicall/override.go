@@ -18,6 +18,11 @@ import (
 	"github.com/auditrail/auditrail/pkg/audit"
 )
 
+// LimitsTopic is the compacted topic of one partition that holds the Overrides,
+// keyed by customerUuid. The newest record of a subscription counts; one without
+// a value says that nothing is set.
+const LimitsTopic = "audit.api-limits.v1"
+
 // Override is the limits that were set for one subscription, in place of those
 // of its tier. Its JSON form is
 //
