@@ -16,7 +16,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 
-	"github.com/auditrail/auditrail/pkg/audit"
 	"github.com/auditrail/auditrail/services/internal/topic"
 )
 
@@ -118,12 +117,12 @@ func (in *ingest) assigned(ctx context.Context, cl *kgo.Client, parts map[string
 		in.standStill(at, err)
 	}
 	for at, o := range origins {
-		module, ok := audit.ModuleOf(at.topic)
-		if !ok {
-			in.standStill(at, fmt.Errorf("topic %s is no event topic", at.topic))
+		s := in.streamOf(at.topic)
+		if s == nil {
+			in.standStill(at, fmt.Errorf("topic %s carries neither events nor API calls", at.topic))
 			continue
 		}
-		l := newLane(in, at, o.topicID, module, owner)
+		l := newLane(in, at, s, o.topicID, owner)
 		l.begin(o.recovery)
 		l.next.Store(in.starts[at])
 		in.lanes[at] = l
@@ -225,7 +224,8 @@ func originOf(committed kadm.OffsetResponses, at partitionID, topicID uuid.UUID)
 // table has are left out.
 func (in *ingest) searchStarts(ctx context.Context, origins map[partitionID]origin) error {
 	for at, o := range origins {
-		if !o.searched {
+		s := in.streamOf(at.topic)
+		if s == nil || !o.searched {
 			continue // and end has cleared what was found at an assignment before
 		}
 		var last, earliest int64
@@ -233,7 +233,7 @@ func (in *ingest) searchStarts(ctx context.Context, origins map[partitionID]orig
 			if earliest, err = in.earliest(ctx, at); err != nil {
 				return err
 			}
-			return in.store.QueryRow(ctx, `SELECT if(count() = 0, -1, max(kafka_offset)) FROM audit_events
+			return in.store.QueryRow(ctx, `SELECT if(count() = 0, -1, max(kafka_offset)) FROM `+s.table+`
 				WHERE kafka_partition = {partition:UInt32} AND topic_id = {topic:UUID}`,
 				clickhouse.Named("partition", strconv.Itoa(int(at.partition))), clickhouse.Named("topic", o.topicID.String())).Scan(&last)
 		})

@@ -9,7 +9,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/auditrail/auditrail/pkg/audit"
-	"github.com/auditrail/auditrail/services/internal/topic"
 )
 
 // maxMonths bounds the table partitions one insert touches. ClickHouse refuses
@@ -26,19 +25,23 @@ type batch struct {
 	held        int64     // bytes taken from the memory budget
 	appendedAt  int64     // append time of the last record, epoch ms
 	named       time.Time // when its range was last committed
-	rows        *columns
-	doubted     []int // rows that their producer or an operator sends again
-	duplicates  int   // records left out because they are stored already
-	skipped     int   // records left out because their subscription chose so
-	turn        int64 // of its judgement in this process; 0: not judged
-	refusals    int   // of the engine, one after the other
+	filler      filler    // of records into columns
+	rows        *columns  // those of the filler, or what is left of them
+	doubted     []int     // rows that their producer or an operator sends again
+	duplicates  int       // records left out because they are stored already
+	skipped     int       // records left out because their subscription chose so
+	heartbeats  int       // records left out because they are signs of life
+	turn        int64     // of its judgement in this process; 0: not judged
+	refusals    int       // of the engine, one after the other
 	dead        []deadLetter
-	months      months
 	sealed      bool // takes no more, whatever its size
 	remade      bool // somebody may have tried to insert it before
 }
 
-func newBatch() *batch { return &batch{rows: newColumns()} }
+func newBatch(s *stream) *batch {
+	f := s.fill()
+	return &batch{filler: f, rows: f.base()}
+}
 
 func (b *batch) empty() bool { return b.count == 0 }
 
@@ -60,7 +63,7 @@ func (b *batch) span() pendingRange {
 
 // full says that the batch must be written before it takes another record.
 func (b *batch) full(limits Limits) bool {
-	return b.sealed || b.count >= limits.BatchRows || b.bytes >= int64(limits.BatchBytes) || b.months.count() >= maxMonths || b.rows.full()
+	return b.sealed || b.count >= limits.BatchRows || b.bytes >= int64(limits.BatchBytes) || b.rows.months.count() >= maxMonths || b.rows.full()
 }
 
 // token is the insert deduplication token: the same records give the same
@@ -70,14 +73,15 @@ func (b *batch) token(topicID uuid.UUID, partition int32) string {
 }
 
 func (b *batch) reset() {
-	b.rows.reset()
 	clear(b.dead)
-	*b = batch{rows: b.rows, doubted: b.doubted[:0], dead: b.dead[:0], months: months{seen: b.months.seen[:0]}}
+	*b = batch{filler: b.filler, rows: b.filler.base(), doubted: b.doubted[:0], dead: b.dead[:0]}
+	b.rows.reset()
+	b.filler.forget()
 }
 
-// months collects the distinct calendar months (UTC) of a batch.
+// months collects the distinct calendar months (UTC) of rows.
 type months struct {
-	from, to int64   // bounds of the month of the event before, epoch ms
+	from, to int64   // bounds of the month of the row before, epoch ms
 	seen     []int64 // first ms of each
 }
 
@@ -97,24 +101,6 @@ func (m *months) add(ms int64) {
 }
 
 func (m *months) count() int { return len(m.seen) }
-
-// eventID is the id of an event: its own, else one made from its position, so
-// that every replay of the record gives it the same. A record that was put
-// back from the dead letters counts as at the position where it stood first.
-func eventID(e *audit.Event, at topic.Position, headers []kgo.RecordHeader) (uuid.UUID, error) {
-	if e.ID != "" {
-		return parseID(e.ID)
-	}
-	for _, h := range headers {
-		if h.Key != audit.HeaderRedriven {
-			continue
-		}
-		if first, err := topic.ParsePosition(string(h.Value)); err == nil {
-			at = first
-		}
-	}
-	return uuid.NewSHA1(at.TopicID, fmt.Appendf(nil, "%d/%d", at.Partition, at.Offset)), nil
-}
 
 // sentAgain says that a record may be stored already, as its producer or an
 // operator knows.

@@ -31,7 +31,8 @@ type source func(i int) (*audit.Event, error)
 
 func benchmarkOurs(b *testing.B, next source) {
 	var (
-		current  = newBatch()
+		current  = newBatch(newEvents())
+		columns  = current.filler.(*eventColumns)
 		buf      proto.Buffer
 		at       = topic.Position{TopicID: uuid.New(), Partition: 3}
 		appended = measure.Now().UnixMilli()
@@ -49,8 +50,7 @@ func benchmarkOurs(b *testing.B, next source) {
 				b.Fatal(err)
 			}
 			current.take(at.Offset, 0, 0)
-			current.months.add(e.CreatedDate)
-			current.rows.add(e, id, at, appended)
+			columns.row(e, id, at, appended)
 		}
 		encode(b, &buf, current.rows.block)
 	})

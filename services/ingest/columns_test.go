@@ -80,14 +80,15 @@ func TestDictionaryDropsDeadWeight(t *testing.T) {
 }
 
 func TestDictionaryFullStopsTheBatch(t *testing.T) {
-	b := newBatch()
+	b := newBatch(newEvents())
+	client := &b.filler.(*eventColumns).client
 	for i := range maxKeys {
-		b.rows.client.append(fmt.Sprint(i))
+		client.append(fmt.Sprint(i))
 	}
 	if !b.full(Limits{BatchRows: 1 << 30, BatchBytes: 1 << 30}) {
 		t.Error("a batch whose dictionary is full takes more rows")
 	}
-	if got := decodeDictionary(t, &b.rows.client); got[maxKeys-1] != fmt.Sprint(maxKeys-1) {
+	if got := decodeDictionary(t, client); got[maxKeys-1] != fmt.Sprint(maxKeys-1) {
 		t.Errorf("got %q as last value", got[maxKeys-1])
 	}
 }
@@ -150,7 +151,7 @@ func TestInsertNamesEveryFieldAndThePosition(t *testing.T) {
 		want = append(want, f.Column)
 	}
 	want = append(want, "topic_id", "kafka_partition", "kafka_offset", "appended_at", "retention_days")
-	for _, c := range newColumns().block {
+	for _, c := range newEventColumns().block {
 		got = append(got, c.Name)
 	}
 	if diff := cmp.Diff(got, want); diff != "" {
@@ -187,14 +188,14 @@ func TestAddresses(t *testing.T) {
 }
 
 func TestADictionaryIsFullWithItsLastKey(t *testing.T) {
-	c := newColumns()
+	c := newEventColumns()
 	for round := range 2 {
 		rows := 0
 		for ; !c.full(); rows++ {
 			if rows > maxKeys {
 				t.Fatal("never full")
 			}
-			c.add(&audit.Event{RequestID: "r", UserRole: strconv.Itoa(rows / 2), BusinessUnit: strconv.Itoa(rows)}, uuid.Nil, topic.Position{}, 0)
+			c.row(&audit.Event{RequestID: "r", UserRole: strconv.Itoa(rows / 2), BusinessUnit: strconv.Itoa(rows)}, uuid.Nil, topic.Position{}, 0)
 		}
 		if rows != maxKeys {
 			t.Errorf("round %d: full after %d rows, want %d", round, rows, maxKeys)

@@ -28,8 +28,6 @@ type deadLetter struct {
 	err    error
 }
 
-var errConflict = errors.New("another event of this customer has this id, with other content")
-
 // reason gives the rule that err reports: a word from a closed set, fit for a
 // metric label. Of several problems the first counts.
 func reason(err error) string {

@@ -25,7 +25,7 @@ func TestADeadLetterKeepsWhatIngestHeeds(t *testing.T) {
 		header(audit.HeaderRedriven, strings.Repeat("x", much)), header(audit.HeaderResent, strings.Repeat("y", much)), header(topic.HeaderReason, "mine"),
 		header(audit.HeaderRedriven, uuid.Nil.String()+"/0/0"), header(audit.HeaderRedriven, first.String()),
 	}}
-	m := deadLetter{record: r, reason: "json", err: errConflict}.message(uuid.Nil)
+	m := deadLetter{record: r, reason: "json", err: newEvents().conflict}.message(uuid.Nil)
 	size := len(m.Key) + len(m.Value)
 	got := map[string][]string{}
 	for _, h := range m.Headers {

@@ -127,7 +127,7 @@ type eventKey struct {
 type digest [sha256.Size]byte
 
 func (c *columns) key(row int) eventKey {
-	return eventKey{customer: c.customerUUID.at(row), id: c.id[row]}
+	return eventKey{customer: c.customer.at(row), id: c.id[row]}
 }
 
 // suspicion says how far an event is looked for.
@@ -181,7 +181,7 @@ func (l *lane) judge(ctx context.Context, b *batch) error {
 		b.rows = b.rows.only(func(row int) bool { _, ok := verdicts[row]; return !ok })
 	}
 	slices.Sort(conflicts)
-	return l.condemn(ctx, b, conflicts, topic.ReasonConflict, errConflict)
+	return l.condemn(ctx, b, conflicts, topic.ReasonConflict, l.stream.conflict)
 }
 
 // judgeRows compares rows with what is known, in order, so that of two in this
@@ -261,11 +261,11 @@ func (l *lane) lookup(ctx context.Context, b *batch, rows map[int]suspicion) (ma
 		})
 	}
 	// By primary key, which is cheap; then by the filter on ids.
-	if err := l.lookupAll(ctx, b, rest, lookupExact, known); err != nil {
+	if err := l.lookupAll(ctx, b, rest, l.stream.lookupExact, known); err != nil {
 		return nil, err
 	}
 	unknown(func(s suspicion) bool { return s.anyTime })
-	if err := l.lookupAll(ctx, b, rest, lookupAnyTime, known); err != nil {
+	if err := l.lookupAll(ctx, b, rest, l.stream.lookupAnyTime, known); err != nil {
 		return nil, err
 	}
 	unknown(func(s suspicion) bool { return s.seen })
@@ -277,7 +277,7 @@ func (l *lane) lookup(ctx context.Context, b *batch, rows map[int]suspicion) (ma
 	if err := l.in.recent.wait(ctx, b.turn); err != nil {
 		return nil, err
 	}
-	return known, l.lookupAll(ctx, b, rest, lookupAnyTime, known)
+	return known, l.lookupAll(ctx, b, rest, l.stream.lookupAnyTime, known)
 }
 
 func (l *lane) lookupAll(ctx context.Context, b *batch, rows []int, query string, known map[eventKey]storedEvent) error {
@@ -289,28 +289,23 @@ func (l *lane) lookupAll(ctx context.Context, b *batch, rows []int, query string
 	return nil
 }
 
-var (
-	lookupExact   = lookupQuery("(customer_uuid, created_date, id)", "customer, fromUnixTimestamp64Milli(toInt64(created), 'UTC'), toUUID(id)")
-	lookupAnyTime = lookupQuery("(customer_uuid, id)", "customer, toUUID(id)")
-)
-
-// lookupQuery gives stored events by keys that come as three arrays.
-func lookupQuery(columns, keys string) string {
-	return `SELECT customer_uuid, id, topic_id, kafka_partition, kafka_offset, ` + digestExpression(newColumns().block) + `
-		FROM audit_events WHERE ` + columns + ` IN (SELECT ` + keys + ` FROM (SELECT 1)
-			ARRAY JOIN {customers:Array(String)} AS customer, {created:Array(String)} AS created, {ids:Array(String)} AS id)`
+// lookupQuery gives stored rows by keys that come as three arrays.
+func (s *stream) lookupQuery(block proto.Input, columns, keys string) string {
+	return `SELECT customer_uuid, id, topic_id, kafka_partition, kafka_offset, ` + digestExpression(block) + `
+		FROM ` + s.table + ` WHERE ` + columns + ` IN (SELECT ` + keys + ` FROM (SELECT 1)
+			ARRAY JOIN {customers:Array(String)} AS customer, {dates:Array(String)} AS date, {ids:Array(String)} AS id)`
 }
 
 func (l *lane) lookupSome(ctx context.Context, b *batch, rows []int, query string, known map[eventKey]storedEvent) error {
-	customers, created, ids := make([]string, len(rows)), make([]string, len(rows)), make([]string, len(rows))
+	customers, dates, ids := make([]string, len(rows)), make([]string, len(rows)), make([]string, len(rows))
 	for i, row := range rows {
 		key := b.rows.key(row)
 		customers[i], ids[i] = key.customer, key.id.String()
-		created[i] = strconv.FormatInt(int64(b.rows.created.Data[row]), 10)
+		dates[i] = strconv.FormatInt(int64(b.rows.date.Data[row]), 10)
 	}
 	keys := param.Set{}
 	keys.Texts("customers", customers)
-	keys.Texts("created", created)
+	keys.Texts("dates", dates)
 	keys.Texts("ids", ids)
 	return l.in.retry(ctx, "duplicate check", l.at.String(), func(ctx context.Context) error {
 		found, err := l.in.store.Query(clickhouse.Context(ctx, clickhouse.WithParameters(clickhouse.Parameters(keys))), query)
@@ -377,6 +372,8 @@ func (c *columns) digest(row int) digest {
 			text = strconv.FormatInt(int64(data.Data[row]), 10)
 		case *proto.ColIPv6:
 			text = hex.EncodeToString((*data)[row][:])
+		case *proto.ColUInt8:
+			text = strconv.FormatUint(uint64((*data)[row]), 10)
 		case *proto.ColUInt32:
 			text = strconv.FormatUint(uint64((*data)[row]), 10)
 		case *proto.ColUUID:

@@ -93,7 +93,7 @@ func TestOneIDWithTwoContentsIsAConflict(t *testing.T) {
 		if r == nil {
 			t.Fatalf("offset %s is no dead letter: %v", offset, dead)
 		}
-		if headerOf(r, topic.HeaderReason) != topic.ReasonConflict || headerOf(r, topic.HeaderProblem) != errConflict.Error() || !bytes.Equal(r.Value, want) {
+		if headerOf(r, topic.HeaderReason) != topic.ReasonConflict || headerOf(r, topic.HeaderProblem) != newEvents().conflict.Error() || !bytes.Equal(r.Value, want) {
 			t.Errorf("offset %s: got %q with headers %v", offset, r.Value, r.Headers)
 		}
 	}

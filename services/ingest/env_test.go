@@ -37,6 +37,7 @@ type pipeline struct {
 	kafka *kgo.Client
 	admin *kadm.Client
 	conn  driver.Conn
+	topic string // that the crash tests are about
 }
 
 // newPipeline prepares broker and database. The config flushes fast.
@@ -65,7 +66,7 @@ func newPipelineOn(t testing.TB, brokers kafka.Config, replication int16, at sto
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	return &pipeline{t: t, kafka: cl, admin: kadm.NewClient(cl), conn: conn, cfg: Config{
+	return &pipeline{t: t, topic: pm, kafka: cl, admin: kadm.NewClient(cl), conn: conn, cfg: Config{
 		Kafka: brokers, Store: at, Group: "auditrail-ingest", RetentionDays: 400,
 		Limits: Limits{BatchRows: 10_000, BatchBytes: 8 << 20, FlushAge: 20 * time.Millisecond, InsertsPerSecond: 1000, Memory: 64 << 20, Connections: 2, LookUpFirst: 5000},
 	}}
@@ -109,13 +110,22 @@ func (p *pipeline) produce(topic string, partition int32, values ...[]byte) {
 	}
 }
 
+// stream of p.topic.
+func (p *pipeline) stream() *stream { return p.bare().streamOf(p.topic) }
+
+// bare is an ingest without lanes.
+func (p *pipeline) bare() *ingest {
+	log := zaptest.NewLogger(p.t)
+	return newIngest(p.cfg, Deps{Log: log, Ops: ops.New(log)}, p.conn)
+}
+
 // stored waits until the table has want rows and fails when their ids are not
 // all different.
 func (p *pipeline) stored(want uint64) {
 	p.t.Helper()
 	var rows, ids uint64
 	p.until(fmt.Sprintf("%d rows", want), func() (bool, string) {
-		if err := p.conn.QueryRow(p.t.Context(), "SELECT count(), uniqExact(customer_uuid, id) FROM audit_events").Scan(&rows, &ids); err != nil {
+		if err := p.conn.QueryRow(p.t.Context(), "SELECT count(), uniqExact(customer_uuid, id) FROM "+p.stream().table).Scan(&rows, &ids); err != nil {
 			return false, err.Error()
 		}
 		return rows >= want, fmt.Sprintf("%d rows", rows)

@@ -1,5 +1,5 @@
-// Package ingest carries audit events from Kafka into ClickHouse: every event
-// once. One lane a partition decodes, validates and batches; a batch is named
+// Package ingest carries audit events, and the states of API calls, from Kafka
+// into ClickHouse: every one once. One lane a partition decodes, validates and batches; a batch is named
 // in Kafka before it is inserted, and inserted under a token made of that
 // name, so that no crash, retry or rebalance loses a record or stores it
 // twice. The argument stands, step by step, in lane.store.
@@ -158,7 +158,8 @@ type ingest struct {
 	metrics  *metrics
 	health   *health
 	recent   *recent
-	spare    sync.Pool               // of *batch: those that no lane uses, empty
+	events   *stream
+	calls    *stream
 	ready    chan struct{}           // closed once all of this is filled in: the client's callbacks come early
 	running  context.Context         // ends when the service begins to stop
 	fail     context.CancelCauseFunc // ends running with an error
@@ -203,10 +204,6 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 	if err := store.CheckSchema(ctx, conn); err != nil {
 		return err
 	}
-	if err := dropProbes(ctx, conn); err != nil {
-		return err
-	}
-
 	chosen, err := settings.Open(ctx, cfg.Kafka, deps.Log)
 	if err != nil {
 		return err
@@ -214,12 +211,17 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 	defer chosen.Close()
 
 	in := newIngest(cfg, deps, conn)
+	for _, s := range []*stream{in.events, in.calls} {
+		if err := s.dropProbes(ctx, conn); err != nil {
+			return err
+		}
+	}
 	in.settings = chosen
 	in.running, in.fail = context.WithCancelCause(ctx)
 	defer in.fail(nil)
 	in.client, err = kafka.Open(ctx, cfg.Kafka, deps.Log,
 		kgo.ConsumerGroup(cfg.Group),
-		kgo.ConsumeTopics(topic.EventsPattern), kgo.ConsumeRegex(), kgo.MetadataMaxAge(topicRefresh),
+		kgo.ConsumeTopics(topic.EventsPattern, topic.APICallsPattern), kgo.ConsumeRegex(), kgo.MetadataMaxAge(topicRefresh),
 		// Eager and classic: only there does a captured generation fence.
 		kgo.Balancers(kgo.StickyBalancer()), kgo.SessionTimeout(cfg.session()), kgo.HeartbeatInterval(cfg.session()/heartbeats), kgo.RebalanceTimeout(rebalanceTimeout),
 		kgo.DisableAutoCommit(),
@@ -288,7 +290,8 @@ func newIngest(cfg Config, deps Deps, conn driver.Conn) *ingest {
 		metrics:  newMetrics(deps.Ops.Registry, b),
 		health:   newHealth(),
 		recent:   newRecent(),
-		spare:    sync.Pool{New: func() any { return newBatch() }},
+		events:   newEvents(),
+		calls:    newCalls(),
 		ready:    make(chan struct{}),
 		lanes:    map[partitionID]*lane{},
 		stood:    map[partitionID]*ages{},

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap/zaptest"
 
 	"github.com/auditrail/auditrail/pkg/audit"
@@ -256,48 +257,58 @@ func TestUnreachableEngineIsSaidAndOldSchemaRefused(t *testing.T) {
 
 func TestDiedBeforeTheInsert(t *testing.T) {
 	t.Parallel()
-	p, values := newCrash(t)
-	p.leavePending(values, 0, 59)
-	p.recovers()
+	eachStream(t, func(t *testing.T, p *pipeline, values [][]byte) {
+		t.Helper()
+		p.leavePending(values, 0, 59)
+		p.recovers()
+	})
 }
 
 func TestDiedAfterTheInsertAndBeforeTheCommit(t *testing.T) {
 	t.Parallel()
-	p, values := newCrash(t)
-	p.leavePending(values, 0, 59)
-	p.insertAs(values, 0, 59, func(int) bool { return true })
-	p.recovers()
+	eachStream(t, func(t *testing.T, p *pipeline, values [][]byte) {
+		t.Helper()
+		p.leavePending(values, 0, 59)
+		p.insertAs(values, 0, 59, func(int) bool { return true })
+		p.recovers()
+	})
 }
 
 func TestDiedWhenSomeMonthsOfTheInsertHadLanded(t *testing.T) {
 	t.Parallel()
-	p, values := newCrash(t)
-	p.leavePending(values, 10, 59)
-	p.insertAs(values, 0, 9, func(int) bool { return true }) // the batch before
-	p.insertAs(values, 10, 59, func(i int) bool { return i%2 == 0 })
-	p.recovers()
+	eachStream(t, func(t *testing.T, p *pipeline, values [][]byte) {
+		t.Helper()
+		p.leavePending(values, 10, 59)
+		p.insertAs(values, 0, 9, func(int) bool { return true }) // the batch before
+		p.insertAs(values, 10, 59, func(i int) bool { return i%2 == 0 })
+		p.recovers()
+	})
 }
 
 func TestDiedWhenSomeMonthsHadLandedAndTheOffsetsWereLost(t *testing.T) {
 	t.Parallel()
-	p, values := newCrash(t)
-	p.insertAs(values, 0, 9, func(int) bool { return true })
-	p.insertAs(values, 10, 59, func(i int) bool { return i%2 == 0 })
-	p.recovers()
+	eachStream(t, func(t *testing.T, p *pipeline, values [][]byte) {
+		t.Helper()
+		p.insertAs(values, 0, 9, func(int) bool { return true })
+		p.insertAs(values, 10, 59, func(i int) bool { return i%2 == 0 })
+		p.recovers()
+	})
 }
 
 // The engine writes a token down before the part is in place. Died in between,
 // it takes every repetition for a duplicate of rows that it does not have.
 func TestDiedWithTheTokenWrittenAndTheRowsNot(t *testing.T) {
 	t.Parallel()
-	p, values := newCrash(t)
-	p.leavePending(values, 0, 59)
-	p.insertAs(values, 0, 59, func(int) bool { return true })
-	// A part's rows go, its token stays: as after that death.
-	if err := p.conn.Exec(t.Context(), "DELETE FROM audit_events WHERE kafka_offset % 2 = 1 SETTINGS lightweight_deletes_sync = 2"); err != nil {
-		t.Fatal(err)
-	}
-	p.recovers()
+	eachStream(t, func(t *testing.T, p *pipeline, values [][]byte) {
+		t.Helper()
+		p.leavePending(values, 0, 59)
+		p.insertAs(values, 0, 59, func(int) bool { return true })
+		// A part's rows go, its token stays: as after that death.
+		if err := p.conn.Exec(t.Context(), "DELETE FROM "+p.stream().table+" WHERE kafka_offset % 2 = 1 SETTINGS lightweight_deletes_sync = 2"); err != nil {
+			t.Fatal(err)
+		}
+		p.recovers()
+	})
 }
 
 func TestRecordsThatAreNotThoseNamedStopTheLane(t *testing.T) {
@@ -315,6 +326,25 @@ func TestRecordsThatAreNotThoseNamedStopTheLane(t *testing.T) {
 	if err := p.conn.QueryRow(t.Context(), "SELECT toInt32(kafka_partition) FROM audit_events").Scan(&at); err != nil || at != 1 {
 		t.Errorf("the row is of partition %d, %v; want 1", at, err)
 	}
+}
+
+// eachStream runs a crash test of events and one of API calls.
+func eachStream(t *testing.T, test func(t *testing.T, p *pipeline, values [][]byte)) {
+	t.Helper()
+	t.Run("events", func(t *testing.T) {
+		t.Parallel()
+		p, values := newCrash(t)
+		test(t, p, values)
+	})
+	t.Run("API calls", func(t *testing.T) {
+		t.Parallel()
+		p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM")
+		p.topic = audit.APICallsTopic
+		values := hundredCalls()
+		p.produce(p.topic, 0, values...)
+		test(t, p, values)
+		p.latest(values...)
+	})
 }
 
 // newCrash is a pipeline with a hundred events in partition 0, in Kafka alone.
@@ -353,7 +383,7 @@ func (p *pipeline) leavePending(values [][]byte, first, last int64) {
 		r.bytes += int64(len(v))
 	}
 	var os kadm.Offsets
-	os.Add(kadm.Offset{Topic: pm, Partition: 0, At: first, LeaderEpoch: -1, Metadata: marker{topicID: p.topicID(pm), pending: r}.String()})
+	os.Add(kadm.Offset{Topic: p.topic, Partition: 0, At: first, LeaderEpoch: -1, Metadata: marker{topicID: p.topicID(p.topic), pending: r}.String()})
 	if err := p.admin.CommitAllOffsets(p.t.Context(), p.cfg.Group, os); err != nil {
 		p.t.Fatal(err)
 	}
@@ -363,22 +393,23 @@ func (p *pipeline) leavePending(values [][]byte, first, last int64) {
 // refuses.
 func (p *pipeline) insertAs(values [][]byte, first, last int64, keep func(i int) bool) {
 	p.t.Helper()
-	b := newBatch()
-	id := p.topicID(pm)
+	in := p.bare()
+	id := p.topicID(p.topic)
+	l := newLane(in, partitionID{p.topic, 0}, in.streamOf(p.topic), id, ownership{})
+	b := newBatch(l.stream)
 	for i := first; i <= last; i++ {
 		b.take(i, len(values[i]), 0)
-		var e audit.Event
-		if err := audit.Decode(values[i], &e); err != nil {
+		at := topic.Position{TopicID: id, Offset: i}
+		if _, err := b.filler.read(l, &kgo.Record{Value: values[i], Timestamp: time.Now()}, at); err != nil {
 			p.t.Fatal(err)
 		}
 		if keep(int(i)) {
-			b.rows.add(&e, uuid.MustParse(e.ID), topic.Position{TopicID: id, Offset: i}, e.CreatedDate)
+			b.filler.add(at, time.Now().UnixMilli())
 		}
 	}
 	b.rows.retain(func(string) uint16 { return p.cfg.RetentionDays })
-	in := newInserter(p.cfg.Store, 1)
-	defer in.close()
-	if err := in.once(p.t.Context(), target{table: eventsTable, token: b.token(id, 0)}, b.rows.block, func(context.Context) error { return nil }); err != nil {
+	defer in.inserter.close()
+	if err := in.inserter.once(p.t.Context(), target{table: l.stream.table, token: b.token(id, 0)}, b.rows.block, func(context.Context) error { return nil }); err != nil {
 		p.t.Fatal(err)
 	}
 }

@@ -46,8 +46,6 @@ type target struct {
 	token string // "": every insert stores its rows
 }
 
-const eventsTable = "audit_events"
-
 // statement names the columns, so that the order of the table does not matter
 // and columns with defaults may be left out.
 func (t target) statement(block proto.Input) string {
@@ -77,6 +75,10 @@ func (t target) settings() []ch.Setting {
 		// Merges build the indexes: searches read new parts, which are small,
 		// without them. It saves the engine a third of an insert.
 		{Key: "materialize_skip_indexes_on_insert", Value: "0"},
+		// An insert is acknowledged only with the rows that views make of it,
+		// which are not deduplicated themselves.
+		{Key: "materialized_views_ignore_errors", Value: "0", Important: true},
+		{Key: "deduplicate_blocks_in_dependent_materialized_views", Value: "0", Important: true},
 	}
 }
 
@@ -142,35 +144,43 @@ func (i *inserter) close() {
 // between, the token is burnt: every repetition is a no-op, and the rows are
 // nowhere. So whenever an earlier attempt may have got that far, the table is
 // asked, and rows that it lacks are inserted under the next token. Nobody can
-// insert them under the burnt one any more, a zombie neither.
+// insert them under the burnt one any more, a zombie neither. An insert that
+// was in doubt leaves one about the view of its table, too: see refresh.
 func (l *lane) insert(ctx context.Context, b *batch) error {
 	b.rows.retain(l.in.retentionDays)
+	doubt, err := l.insertRows(ctx, b)
+	if err != nil || !doubt {
+		return err
+	}
+	return l.refresh(ctx, b)
+}
+
+// insertRows returns once the table has the batch's rows. doubt says that an
+// attempt before the one that was acknowledged may have stored some.
+func (l *lane) insertRows(ctx context.Context, b *batch) (doubt bool, err error) {
 	rows, doubt := b.rows, b.remade
 	for n := 0; rows.rows() > 0; n++ {
-		to := target{table: eventsTable, token: b.token(l.topicID, l.at.partition)}
+		to := target{table: l.stream.table, token: b.token(l.topicID, l.at.partition)}
 		if n > 0 {
 			to.token = fmt.Sprintf("%s#%d", to.token, n)
 		}
 		attempts, err := l.insertUnder(ctx, to, rows, b)
 		if err != nil {
-			return err
+			return doubt, err
 		}
 		if attempts <= 1 && !doubt {
-			return nil
+			return false, nil
 		}
 		missing, err := l.missing(ctx, b)
-		if err != nil {
-			return err
-		}
-		if len(missing) == 0 {
-			return nil
+		if err != nil || len(missing) == 0 {
+			return true, err
 		}
 		l.log.Warn("the engine said yes and does not have all rows; inserting the others under the next token", zap.String("token", to.token), zap.Int("missing", len(missing)))
 		l.in.metrics.repaired.Add(float64(len(missing)))
 		all := b.rows
 		rows, doubt = all.only(func(row int) bool { _, ok := missing[all.offset[row]]; return ok }), true
 	}
-	return nil
+	return doubt, nil
 }
 
 // insertUnder inserts rows under one token, less those that the engine refuses
@@ -193,7 +203,7 @@ func (l *lane) insertUnder(ctx context.Context, to target, rows *columns, b *bat
 // missing are the offsets of the batch's rows that the table does not hold and
 // has not dropped for their age.
 func (l *lane) missing(ctx context.Context, b *batch) (map[int64]struct{}, error) {
-	stored, err := l.in.storedOffsets(ctx, l.at, l.topicID, b.span())
+	stored, err := l.storedOffsets(ctx, b.span())
 	if err != nil {
 		return nil, err
 	}

@@ -21,7 +21,8 @@ type lane struct {
 	in       *ingest
 	at       partitionID
 	topicID  uuid.UUID
-	module   string // the only moduleCode its records may carry
+	stream   *stream
+	module   string // the only moduleCode that events may carry here; "": no topic of events
 	owner    ownership
 	recovery *recovery // the batch to make again first; nil: none
 	until    int64     // last offset of the recovery
@@ -45,9 +46,10 @@ type lane struct {
 	high   atomic.Int64       // end of the partition as of the last fetch
 }
 
-func newLane(in *ingest, at partitionID, topicID uuid.UUID, module string, owner ownership) *lane {
+func newLane(in *ingest, at partitionID, s *stream, topicID uuid.UUID, owner ownership) *lane {
+	module, _ := audit.ModuleOf(at.topic)
 	return &lane{
-		in: in, at: at, topicID: topicID, module: module, owner: owner,
+		in: in, at: at, topicID: topicID, stream: s, module: module, owner: owner,
 		log:    in.log.With(zap.String("topic", at.topic), zap.Int32("partition", at.partition)),
 		queue:  newQueue(),
 		ages:   &ages{},
@@ -139,11 +141,11 @@ func (l *lane) join(ctx context.Context) {
 func (l *lane) accumulate(ctx, open context.Context) {
 	if r := l.recovery; r != nil {
 		var err error
-		if r.stored, err = l.in.storedOffsets(ctx, l.at, l.topicID, r.want); err != nil {
+		if r.stored, err = l.storedOffsets(ctx, r.want); err != nil {
 			return // cut off; the range stays pending
 		}
 	}
-	cur := l.in.spare.Get().(*batch) // a second one is the writer's
+	cur := l.stream.spare.Get().(*batch) // a second one is the writer's
 	flush := time.NewTimer(0)
 	<-flush.C
 	reserved, due := false, false
@@ -178,7 +180,7 @@ func (l *lane) accumulate(ctx, open context.Context) {
 		case out <- cur:
 			flush.Stop()
 			reserved, due = false, false
-			cur = l.in.spare.Get().(*batch)
+			cur = l.stream.spare.Get().(*batch)
 		case <-ready:
 			was := cur.empty()
 			l.decode(open, cur)
@@ -227,15 +229,14 @@ var always = func() chan struct{} { c := make(chan struct{}); close(c); return c
 // decode moves records from the queue into b until b is full, the records at
 // hand are used up, or one cannot be judged yet.
 func (l *lane) decode(open context.Context, b *batch) {
-	var e audit.Event
 	if len(l.taken) == 0 {
 		l.taken = l.queue.take()
 	}
 	for len(l.taken) > 0 && !l.complete(b) {
 		r := l.taken[0]
 		at := topic.Position{TopicID: l.topicID, Partition: r.Partition, Offset: r.Offset}
-		id, err := l.check(&e, r, at)
-		generated := err == nil && e.Origin == audit.OriginAutoUpdate
+		e, err := l.read(b.filler, r, at)
+		generated := err == nil && e.generatedFor != ""
 		if generated && !l.knowsSwitches(open, b) {
 			return
 		}
@@ -247,38 +248,29 @@ func (l *lane) decode(open context.Context, b *batch) {
 			b.dead = append(b.dead, deadLetter{record: r, reason: reason(err), err: err})
 			continue
 		case l.recovery.has(r.Offset):
-		case generated && !l.in.settings.Peek(e.CustomerUUID).StoresAutoUpdate(r.Timestamp):
+		case e.heartbeat:
+			b.heartbeats++
+		case generated && !l.in.settings.Peek(e.generatedFor).StoresAutoUpdate(r.Timestamp):
 			b.skipped++
 		default:
 			if len(r.Headers) > 0 && sentAgain(r.Headers) {
 				b.doubted = append(b.doubted, b.rows.rows())
 			}
-			b.months.add(e.CreatedDate)
-			b.rows.add(&e, id, at, b.appendedAt)
+			b.filler.add(at, b.appendedAt)
 		}
-		r.Recycle() // e points into it, and the batch does not
+		r.Recycle() // what was read points into it, and the columns do not
 	}
 }
 
-// check decodes and validates one record. The clock is the broker's append
-// time, not ours, so that a replay next year decides alike.
-func (l *lane) check(e *audit.Event, r *kgo.Record, at topic.Position) (uuid.UUID, error) {
+// read has one record decoded and validated.
+func (l *lane) read(f filler, r *kgo.Record, at topic.Position) (entry, error) {
 	if p := packedOf(r); p != nil {
-		return uuid.UUID{}, p
+		return entry{}, p
 	}
 	if len(r.Value) > audit.MaxRecordBytes {
-		return uuid.UUID{}, tooLong(len(r.Value))
+		return entry{}, tooLong(len(r.Value))
 	}
-	if err := audit.Decode(r.Value, e); err != nil {
-		return uuid.UUID{}, err
-	}
-	if err := e.Validate(r.Timestamp, l.in.maxAge); err != nil {
-		return uuid.UUID{}, err
-	}
-	if e.ModuleCode != l.module {
-		return uuid.UUID{}, wrongTopic(e.ModuleCode, l.at.topic)
-	}
-	return eventID(e, at, r.Headers)
+	return f.read(l, r, at)
 }
 
 // idleCommit is how long a lane waits for its next batch before it commits the
@@ -344,7 +336,7 @@ func (l *lane) store(ctx context.Context, b *batch) error {
 	l.release(b.held)
 	l.in.resume(l)
 	b.reset()
-	l.in.spare.Put(b)
+	l.stream.spare.Put(b)
 	return nil
 }
 
@@ -372,7 +364,8 @@ func (l *lane) secure(ctx context.Context, b *batch) error {
 	}
 	// 4. Insert under the range's token, again and again until the engine says
 	// yes and has the rows. If it landed and we were told that it failed, the
-	// token makes the repetition a no-op.
+	// token makes the repetition a no-op. If we die after this, the next owner
+	// finds the rows and has the table's view, if there is one, look again.
 	return l.insert(ctx, b)
 }
 

@@ -32,6 +32,7 @@ type metrics struct {
 	repaired    prometheus.Counter
 	duplicates  *prometheus.CounterVec
 	skipped     *prometheus.CounterVec
+	heartbeats  prometheus.Counter
 	mutations   *prometheus.CounterVec
 
 	retentionFailing prometheus.Gauge
@@ -59,6 +60,7 @@ func newMetrics(reg prometheus.Registerer, b *budget) *metrics {
 		repaired:         f.NewCounter(prometheus.CounterOpts{Name: name("repaired_rows_total"), Help: "Rows that the engine had acknowledged as a repetition and did not have; they were inserted again."}),
 		duplicates:       f.NewCounterVec(prometheus.CounterOpts{Name: name("duplicates_total"), Help: "Records left out because an event with their customer, id and content is stored already."}, []string{"topic"}),
 		skipped:          f.NewCounterVec(prometheus.CounterOpts{Name: name("skipped_total"), Help: "Records not stored because their subscription chose so."}, []string{"topic", "reason"}),
+		heartbeats:       f.NewCounter(prometheus.CounterOpts{Name: name("heartbeats_total"), Help: "Records not stored because they only say that an API call goes on."}),
 		mutations:        f.NewCounterVec(prometheus.CounterOpts{Name: name("retention_mutations_total"), Help: "Mutations that bring stored rows to the retention their subscription chose: started, or failed to start."}, []string{"result"}),
 		retentionFailing: f.NewGauge(prometheus.GaugeOpts{Name: name("retention_failing_seconds"), Help: "For how long this process has failed to bring stored rows to the retention their subscription chose; 0: it does not fail."}),
 		unannounced:      f.NewCounter(prometheus.CounterOpts{Name: name("announcement_failures_total"), Help: "Announcements of what is stored that Kafka did not take."}),
@@ -100,6 +102,7 @@ func (m *metrics) stored(l *lane, b *batch) {
 	if b.skipped > 0 {
 		m.skipped.WithLabelValues(l.at.topic, skippedAutoUpdate).Add(float64(b.skipped))
 	}
+	m.heartbeats.Add(float64(b.heartbeats))
 	m.batchBytes.Observe(float64(b.bytes))
 	for _, d := range b.dead {
 		m.deadLetters.WithLabelValues(l.at.topic, d.reason).Inc()

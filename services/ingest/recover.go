@@ -71,16 +71,16 @@ type recovery struct {
 // storedOffsets asks the table which records of a range it holds. Another
 // attempt at the same insert may still be under way and land after we looked:
 // the token then makes either ours or that one a no-op.
-func (in *ingest) storedOffsets(ctx context.Context, at partitionID, topicID uuid.UUID, r pendingRange) (map[int64]struct{}, error) {
+func (l *lane) storedOffsets(ctx context.Context, r pendingRange) (map[int64]struct{}, error) {
 	stored := map[int64]struct{}{}
-	err := in.retry(ctx, "recovery", at.String(), func(ctx context.Context) error {
+	err := l.in.retry(ctx, "recovery", l.at.String(), func(ctx context.Context) error {
 		clear(stored)
-		rows, err := in.store.Query(ctx, `SELECT kafka_offset FROM audit_events
+		rows, err := l.in.store.Query(ctx, `SELECT kafka_offset FROM `+l.stream.table+`
 			WHERE kafka_offset BETWEEN {first:Int64} AND {last:Int64} AND kafka_partition = {partition:UInt32} AND topic_id = {topic:UUID}`,
 			clickhouse.Named("first", strconv.FormatInt(r.first, 10)), clickhouse.Named("last", strconv.FormatInt(r.last, 10)),
-			clickhouse.Named("partition", strconv.Itoa(int(at.partition))), clickhouse.Named("topic", topicID.String()))
+			clickhouse.Named("partition", strconv.Itoa(int(l.at.partition))), clickhouse.Named("topic", l.topicID.String()))
 		if err != nil {
-			return fmt.Errorf("look for the rows of %s %d-%d: %w", at, r.first, r.last, err)
+			return fmt.Errorf("look for the rows of %s %d-%d: %w", l.at, r.first, r.last, err)
 		}
 		defer func() { _ = rows.Close() }() // Err tells what matters
 		for rows.Next() {

@@ -11,10 +11,8 @@ import (
 	"github.com/ClickHouse/ch-go"
 	"github.com/ClickHouse/ch-go/proto"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
-	"github.com/google/uuid"
 	"go.uber.org/zap"
 
-	"github.com/auditrail/auditrail/pkg/audit"
 	"github.com/auditrail/auditrail/services/internal/topic"
 )
 
@@ -104,9 +102,9 @@ const (
 // search finds the offsets of rows that the engine refuses alone, in order, and
 // what it says of the last of them. An error does not take away what was found.
 func (l *lane) search(ctx context.Context, rows *columns) (refused []int64, why error, err error) {
-	p := probe{in: l.in, table: fmt.Sprintf("%s%s_%d", probePrefix, strings.ReplaceAll(l.topicID.String(), "-", ""), l.at.partition)}
+	p := probe{in: l.in, stream: l.stream, table: fmt.Sprintf("%s%s_%d", l.stream.probePrefix(), strings.ReplaceAll(l.topicID.String(), "-", ""), l.at.partition)}
 	// One that a crash left behind is replaced.
-	if err := l.in.store.Exec(ctx, "CREATE OR REPLACE TABLE "+p.table+" AS "+eventsTable); err != nil {
+	if err := l.in.store.Exec(ctx, "CREATE OR REPLACE TABLE "+p.table+" AS "+l.stream.table); err != nil {
 		return nil, nil, fmt.Errorf("make the table %s: %w", p.table, err)
 	}
 	defer func() {
@@ -120,15 +118,15 @@ func (l *lane) search(ctx context.Context, rows *columns) (refused []int64, why 
 	return p.refused, p.why, err
 }
 
-// probePrefix begins the names of the copies.
-const probePrefix = eventsTable + "_probe_"
+// probePrefix begins the names of the copies of its table.
+func (s *stream) probePrefix() string { return s.table + "_probe_" }
 
 // dropProbes removes copies that crashes left behind: they hold customers' rows.
 // A search under way elsewhere breaks off and is repeated.
-func dropProbes(ctx context.Context, conn driver.Conn) error {
+func (s *stream) dropProbes(ctx context.Context, conn driver.Conn) error {
 	var names []string
-	if err := conn.QueryRow(ctx, "SELECT groupArray(name) FROM system.tables WHERE database = currentDatabase() AND startsWith(name, '"+probePrefix+"')").Scan(&names); err != nil {
-		return fmt.Errorf("look for copies of %s: %w", eventsTable, err)
+	if err := conn.QueryRow(ctx, "SELECT groupArray(name) FROM system.tables WHERE database = currentDatabase() AND startsWith(name, '"+s.probePrefix()+"')").Scan(&names); err != nil {
+		return fmt.Errorf("look for copies of %s: %w", s.table, err)
 	}
 	for _, name := range names {
 		if err := conn.Exec(ctx, "DROP TABLE IF EXISTS `"+name+"`"); err != nil {
@@ -141,6 +139,7 @@ func dropProbes(ctx context.Context, conn driver.Conn) error {
 // probe inserts rows into an empty copy of the table.
 type probe struct {
 	in      *ingest
+	stream  *stream
 	table   string
 	refused []int64
 	why     error
@@ -167,8 +166,9 @@ func (p *probe) search(ctx context.Context, rows *columns) error {
 // confirm inserts a refused row once more, between two of its month that the
 // engine must take.
 func (p *probe) confirm(ctx context.Context, row *columns, why error) error {
-	harmless := newColumns()
-	harmless.add(&audit.Event{CustomerUUID: "probe", CreatedDate: int64(row.created.Data[0])}, uuid.New(), topic.Position{}, 0)
+	filler := p.stream.fill()
+	filler.probe(int64(row.date.Data[0]))
+	harmless := filler.base()
 	harmless.retention[0] = row.retention[0]
 	for _, try := range []struct {
 		rows *columns

@@ -16,7 +16,7 @@ import (
 	"github.com/auditrail/auditrail/services/internal/sqlgen/param"
 )
 
-// How long an event is kept is a column of its row, filled before the insert
+// How long an event, or a state of an API call, is kept is a column of its row, filled before the insert
 // with what its subscription chose. A choice that changes reaches the rows that
 // are stored by a mutation, which also drops those that it makes too old.
 //
@@ -45,7 +45,7 @@ const (
 	reconcileCustomers = 1000
 )
 
-// retentionDays of a subscription's events that are stored now. While its
+// retentionDays of a subscription's rows that are stored now. While its
 // choice may still be taken back, they get no fewer days than without one; a
 // pass corrects them later.
 func (in *ingest) retentionDays(customer string) uint16 {
@@ -73,18 +73,18 @@ func (in *ingest) chosen(r settings.Retention) uint16 {
 
 // retain gives every row the days of its customer.
 func (c *columns) retain(days func(customer string) uint16) {
-	byNumber := make([]uint16, len(c.customerUUID.keys))
-	for n, customer := range c.customerUUID.keys {
+	byNumber := make([]uint16, len(c.customer.keys))
+	for n, customer := range c.customer.keys {
 		byNumber[n] = days(customer)
 	}
-	for row, n := range c.customerUUID.rows {
+	for row, n := range c.customer.rows {
 		c.retention[row] = byNumber[n]
 	}
 }
 
 // expired says that the table may have dropped a row for its age.
 func (c *columns) expired(row int, now time.Time) bool {
-	age := now.Sub(time.UnixMilli(int64(c.created.Data[row])))
+	age := now.Sub(time.UnixMilli(int64(c.date.Data[row])))
 	return age > time.Duration(c.retention[row])*24*time.Hour
 }
 
@@ -92,9 +92,19 @@ func (c *columns) expired(row int, now time.Time) bool {
 type keeper struct {
 	*ingest
 	seen    map[string]settings.Retention // choices that the last pass knew
-	clean   map[string]settings.Retention // choices that all rows ingested before since are as
-	since   int64                         // in ms since 1970, by the engine's clock
-	failing time.Time                     // when passes began to fail; zero: they do not
+	tables  []*kept
+	failing time.Time // when passes began to fail; zero: they do not
+}
+
+// kept is a table whose rows are kept as long as their subscription chose.
+type kept struct {
+	table string
+	clean map[string]settings.Retention // choices that all rows ingested before since are as
+	since int64                         // in ms since 1970, by the engine's clock
+}
+
+func newKeeper(in *ingest) *keeper {
+	return &keeper{ingest: in, tables: []*kept{{table: in.events.table}, {table: in.calls.table}, {table: in.calls.target}}}
 }
 
 // keepRetention compares until ctx ends: every minute, and when a choice begins
@@ -102,7 +112,7 @@ type keeper struct {
 func (in *ingest) keepRetention(ctx context.Context) {
 	changed, stop := in.settings.Watch()
 	defer stop()
-	k := &keeper{ingest: in}
+	k := newKeeper(in)
 	var next time.Time
 	due := time.NewTimer(0)
 	defer due.Stop()
@@ -141,7 +151,10 @@ func (k *keeper) pass(ctx context.Context) time.Duration {
 	case first:
 		err = k.apply(ctx)
 	default:
-		k.seen, k.clean = k.standing(), nil // what another does, we do not know
+		k.seen = k.standing()
+		for _, t := range k.tables {
+			t.clean = nil // what another does, we do not know
+		}
 	}
 	if err == nil || ctx.Err() != nil {
 		k.failing = time.Time{}
@@ -185,12 +198,22 @@ type look struct {
 	since int64 // in ms since 1970; 0: whenever
 }
 
-// apply starts a mutation for the rows that differ from what their subscription
-// chose. While one is unfinished it starts none. What a pass before has compared
-// is not compared again; only a choice that is new since is compared with all.
+// apply starts mutations for the rows that differ from what their subscription
+// chose. What is wrong with one table does not keep it from the others.
 func (k *keeper) apply(ctx context.Context) error {
 	k.seen = k.standing()
-	if busy, err := k.mutating(ctx); err != nil || busy {
+	var errs []error
+	for _, t := range k.tables {
+		errs = append(errs, k.applyTo(ctx, t))
+	}
+	return errors.Join(errs...)
+}
+
+// applyTo does so for one table. While a mutation is unfinished it starts none.
+// What a pass before has compared is not compared again; only a choice that is
+// new since is compared with all.
+func (k *keeper) applyTo(ctx context.Context, t *kept) error {
+	if busy, err := k.mutating(ctx, t.table); err != nil || busy {
 		return err
 	}
 	now, err := k.engineTime(ctx)
@@ -200,8 +223,8 @@ func (k *keeper) apply(ctx context.Context) error {
 	looks := map[look][]string{}
 	for customer, r := range k.seen {
 		l := look{days: k.chosen(r)}
-		if was, ok := k.clean[customer]; ok && was == r {
-			l.since = k.since
+		if was, ok := t.clean[customer]; ok && was == r {
+			l.since = t.since
 		}
 		looks[l] = append(looks[l], customer)
 	}
@@ -209,7 +232,7 @@ func (k *keeper) apply(ctx context.Context) error {
 	for l, customers := range looks {
 		slices.Sort(customers)
 		for some := range slices.Chunk(customers, reconcileCustomers) {
-			differ, err := k.otherThan(ctx, l, some)
+			differ, err := k.otherThan(ctx, t.table, l, some)
 			if err != nil {
 				return err
 			}
@@ -217,32 +240,32 @@ func (k *keeper) apply(ctx context.Context) error {
 				continue
 			}
 			clean = false
-			if err := k.mutate(ctx, l.days, differ); err != nil {
+			if err := k.mutate(ctx, t.table, l.days, differ); err != nil {
 				k.metrics.mutations.WithLabelValues("failed").Inc()
 				return err
 			}
 			k.metrics.mutations.WithLabelValues("started").Inc()
-			k.log.Info("retention of stored events changes", zap.Uint16("days", l.days), zap.Int("subscriptions", len(differ)))
+			k.log.Info("retention of stored rows changes", zap.String("table", t.table), zap.Uint16("days", l.days), zap.Int("subscriptions", len(differ)))
 		}
 	}
 	if clean {
-		k.clean, k.since = k.seen, now-compareMargin.Milliseconds()
+		t.clean, t.since = k.seen, now-compareMargin.Milliseconds()
 	}
 	return nil
 }
 
-// mutating says that a mutation of the retention is unfinished. That one keeps
+// mutating says that a mutation of a table's retention is unfinished. That one keeps
 // failing is an error: those behind it would wait for it.
-func (in *ingest) mutating(ctx context.Context) (bool, error) {
+func (in *ingest) mutating(ctx context.Context, table string) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, reconcileTimeout)
 	defer cancel()
 	var unfinished, failing uint64
 	if err := in.store.QueryRow(ctx, `SELECT count(), countIf(latest_fail_reason != '') FROM system.mutations
-		WHERE database = currentDatabase() AND table = 'audit_events' AND NOT is_done AND position(command, 'retention_days') > 0`).Scan(&unfinished, &failing); err != nil {
+		WHERE database = currentDatabase() AND table = {table:String} AND NOT is_done AND position(command, 'retention_days') > 0`, clickhouse.Named("table", table)).Scan(&unfinished, &failing); err != nil {
 		return false, wordless("look for unfinished mutations", err)
 	}
 	if failing > 0 {
-		return true, errors.New("a mutation of audit_events keeps failing: latest_fail_reason in system.mutations says why, KILL MUTATION ends it")
+		return true, fmt.Errorf("a mutation of %s keeps failing: latest_fail_reason in system.mutations says why, KILL MUTATION ends it", table)
 	}
 	return unfinished > 0, nil
 }
@@ -258,11 +281,11 @@ func (in *ingest) engineTime(ctx context.Context) (now int64, err error) {
 }
 
 // otherThan lists those of the customers that have such rows.
-func (in *ingest) otherThan(ctx context.Context, l look, customers []string) (differ []string, err error) {
+func (in *ingest) otherThan(ctx context.Context, table string, l look, customers []string) (differ []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, compareTimeout)
 	defer cancel()
 	rows, err := in.store.Query(clickhouse.Context(ctx, retentionParameters(l, customers)),
-		"SELECT DISTINCT customer_uuid FROM audit_events WHERE ingested_at >= fromUnixTimestamp64Milli({since:Int64}, 'UTC') AND "+otherDays)
+		"SELECT DISTINCT customer_uuid FROM "+table+" WHERE ingested_at >= fromUnixTimestamp64Milli({since:Int64}, 'UTC') AND "+otherDays)
 	if err != nil {
 		return nil, wordless("compare rows with their retention", err)
 	}
@@ -291,13 +314,13 @@ func wordless(what string, err error) error {
 
 // mutate starts a mutation, one attempt. If it landed and we are told that it
 // failed, the next pass finds it, or nothing that differs.
-func (in *ingest) mutate(ctx context.Context, days uint16, customers []string) error {
+func (in *ingest) mutate(ctx context.Context, table string, days uint16, customers []string) error {
 	ctx, cancel := context.WithTimeout(ctx, reconcileTimeout)
 	defer cancel()
 	ctx = clickhouse.Context(ctx, retentionParameters(look{days: days}, customers),
 		// It may rewrite the whole table: system.mutations tells when it is done.
 		clickhouse.WithSettings(clickhouse.Settings{"mutations_sync": 0}))
-	if err := in.store.Exec(ctx, "ALTER TABLE audit_events UPDATE retention_days = {days:UInt16} WHERE "+otherDays); err != nil {
+	if err := in.store.Exec(ctx, "ALTER TABLE "+table+" UPDATE retention_days = {days:UInt16} WHERE "+otherDays); err != nil {
 		return wordless("change the retention of stored rows", err)
 	}
 	return nil

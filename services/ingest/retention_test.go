@@ -143,10 +143,9 @@ func TestOneOfSeveralReplicasKeepsRetention(t *testing.T) {
 
 // reconciler is an ingest that has its choices and its table, and no lanes.
 func (p *pipeline) reconciler(table settings.Table) *keeper {
-	log := zaptest.NewLogger(p.t)
-	in := newIngest(p.cfg, Deps{Log: log, Ops: ops.New(log)}, p.conn)
+	in := p.bare()
 	in.settings = table
-	return &keeper{ingest: in}
+	return newKeeper(in)
 }
 
 // pass makes passes until nothing is left to do.
@@ -157,9 +156,14 @@ func (p *pipeline) pass(k *keeper) {
 		if err := k.apply(p.t.Context()); err != nil {
 			return false, err.Error()
 		}
-		busy, err := k.mutating(p.t.Context())
-		// One that found a mutation under way has compared nothing.
-		return err == nil && !busy && maps.Equal(k.clean, k.seen) && testutil.ToFloat64(k.metrics.mutations.WithLabelValues("started")) == before, fmt.Sprint(busy, err)
+		for _, table := range k.tables {
+			busy, err := k.mutating(p.t.Context(), table.table)
+			// One that found a mutation under way has compared nothing.
+			if err != nil || busy || !maps.Equal(table.clean, k.seen) {
+				return false, fmt.Sprint(table.table, busy, err)
+			}
+		}
+		return testutil.ToFloat64(k.metrics.mutations.WithLabelValues("started")) == before, "a mutation was started"
 	})
 }
 
@@ -247,10 +251,10 @@ func TestPassesOfTwoReplicasAndOneThatWasReportedLost(t *testing.T) {
 	p.choose(table, "a", 30)
 	one, two := p.reconciler(table), p.reconciler(table)
 	// Landed and reported lost: the next pass does not know of it.
-	if err := one.mutate(t.Context(), 30, []string{"a"}); err != nil {
+	if err := one.mutate(t.Context(), "audit_events", 30, []string{"a"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := two.mutate(t.Context(), 30, []string{"a"}); err != nil {
+	if err := two.mutate(t.Context(), "audit_events", 30, []string{"a"}); err != nil {
 		t.Fatal(err)
 	}
 	p.pass(one)
@@ -370,9 +374,9 @@ func TestAMutationThatKeepsFailingIsSaid(t *testing.T) {
 }
 
 func TestRetainGivesEachRowTheDaysOfItsCustomer(t *testing.T) {
-	c := newColumns()
+	c := newEventColumns()
 	for _, customer := range []string{"a", "b", "a", "c"} {
-		c.add(&audit.Event{CustomerUUID: customer, CreatedDate: 1}, uuid.UUID{}, topic.Position{}, 0)
+		c.row(&audit.Event{CustomerUUID: customer, CreatedDate: 1}, uuid.UUID{}, topic.Position{}, 0)
 	}
 	c.retain(func(customer string) uint16 { return map[string]uint16{"a": 30, "b": 90, "c": 400}[customer] })
 	if diff := cmp.Diff([]uint16(c.retention), []uint16{30, 90, 30, 400}); diff != "" {

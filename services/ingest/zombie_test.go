@@ -72,7 +72,7 @@ func TestAZombieLaneCanNeitherCommitNorInsert(t *testing.T) {
 			defer cancel()
 			in.client, in.commits = p.kafka, newCommitter(p.kafka, p.cfg.Group)
 			go in.commits.run(ctx)
-			zombie := newLane(in, partitionID{pm, 0}, p.topicID(pm), "PM", owner)
+			zombie := newLane(in, partitionID{pm, 0}, in.events, p.topicID(pm), owner)
 			zombie.start(ctx)
 			zombie.push([]*kgo.Record{{Topic: pm, Partition: 0, Offset: 7, Value: event(1), Timestamp: time.Now()}})
 			select {

@@ -51,6 +51,9 @@ var tables = []string{Settings, APILimits}
 // EventsPattern matches every event topic, as a regular expression.
 const EventsPattern = `^audit\.events\.[a-z][a-z0-9]{0,31}\.v1$`
 
+// APICallsPattern matches audit.APICallsTopic alone, as a regular expression.
+const APICallsPattern = `^audit\.api-calls\.v1$`
+
 const (
 	// MaxMessageBytes is the largest batch an event topic takes. It is well
 	// above audit.MaxRecordBytes, so that an oversized record arrives, is
