@@ -9,33 +9,33 @@ import (
 )
 
 // latest makes the FROM of calls in their latest states, within the times that
-// were asked for. What the caller may not see is hidden in it, before anything
-// else is done with the rows. FINAL goes before every condition but those on
-// the primary key, so that none of them meets an earlier state.
+// were asked for. Who made them is hidden in it, before anything else is done
+// with the rows. FINAL goes before every condition but those on the primary key,
+// so that none of them meets an earlier state.
 func latest(v visibility.Calls, f Filter, params param.Set) string {
 	cond := v.SQL("c", params)
+	var start, end string
 	if f.End != nil {
-		cond += " AND c.submitted_date <= " + instant(params, "end_date", *f.End)
+		end = instant(params, "end_date", *f.End)
+		cond += " AND c.submitted_date <= " + end // and so were calls that changed before it
 	}
 	if f.Start != nil {
-		start := instant(params, "start_date", *f.Start)
-		submitted := "c.submitted_date >= " + start
+		start = instant(params, "start_date", *f.Start)
+		first := start
 		if f.Updated {
-			// Calls that came in before and changed within: the events' key finds
-			// them, so that the calls' key serves.
 			within := func(updated string) string {
-				cond := updated + " >= " + start
-				if f.End != nil {
-					cond += " AND " + updated + " <= " + instant(params, "end_date", *f.End)
+				if f.End == nil {
+					return updated + " >= " + start
 				}
-				return cond
+				return updated + " >= " + start + " AND " + updated + " <= " + end
 			}
-			submitted = "(" + submitted + " OR (c.submitted_date, toUInt128(c.call_id)) IN (" +
-				"SELECT e.submitted_date, toUInt128(e.call_id) FROM api_call_events AS e WHERE " + v.SQL("e", params) +
-				" AND " + within("e.updated_date") + " AND e.submitted_date < " + start + ")" +
-				" AND " + within("c.updated_date") + ")"
+			// When the first of the calls came in that changed within, by the key of
+			// their events: so the key of the calls serves, too.
+			first = "(SELECT if(count() = 0, " + start + ", min(e.submitted_date)) FROM api_call_events AS e WHERE " + v.SQL("e", params) +
+				" AND " + within("e.updated_date") + " AND e.submitted_date < " + start + ")"
+			cond += " AND (c.submitted_date >= " + start + " OR " + within("c.updated_date") + ")"
 		}
-		cond += " AND " + submitted
+		cond += " AND c.submitted_date >= " + first
 	}
 	return " FROM (SELECT " + v.Columns("c", params) + " FROM api_calls AS c FINAL WHERE " + cond + ")"
 }

@@ -23,7 +23,7 @@ import (
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-func open(t *testing.T) driver.Conn {
+func open(t testing.TB) driver.Conn {
 	t.Helper()
 	cfg := testenv.ClickHouse(t).Config()
 	if _, err := store.Migrate(t.Context(), cfg, zap.NewNop()); err != nil {
@@ -54,7 +54,7 @@ var manager = visibility.For(identity.Identity{CustomerUUID: "c1", UserUUID: "u1
 
 // query runs a statement and hands each row to scan. It returns how many rows
 // the engine read.
-func query(t *testing.T, conn driver.Conn, s sqlgen.Statement, scan func(driver.Rows) error) (read uint64) {
+func query(t testing.TB, conn driver.Conn, s sqlgen.Statement, scan func(driver.Rows) error) (read uint64) {
 	t.Helper()
 	ctx := clickhouse.Context(t.Context(), clickhouse.WithParameters(s.Params()),
 		clickhouse.WithProgress(func(p *clickhouse.Progress) { read += p.Rows }))
