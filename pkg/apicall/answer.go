@@ -24,20 +24,28 @@ func (run *Running) setHeaders(h http.Header) {
 		return
 	}
 	limit, usage := &run.limit, &run.decision.Usage
-	values := make([]string, 0, 6) // one allocation for all
-	set := func(name string, value int64) {
-		values = append(values, strconv.FormatInt(value, 10))
-		h[name] = values[len(values)-1 : len(values) : len(values)]
-	}
+	// Two allocations for all of them.
+	names, numbers := make([]string, 0, 6), make([]int64, 0, 6)
 	if limit.Calls > 0 {
-		set("X-Ratelimit-Limit", int64(limit.Calls))
-		set("X-Ratelimit-Window-Sec", seconds(limit.Window))
-		set("X-Ratelimit-Remaining", int64(max(0, limit.Calls-usage.Calls)))
-		set("X-Ratelimit-Towait-Sec", seconds(usage.Wait))
+		names = append(names, "X-Ratelimit-Limit", "X-Ratelimit-Window-Sec", "X-Ratelimit-Remaining", "X-Ratelimit-Towait-Sec")
+		numbers = append(numbers, int64(limit.Calls), seconds(limit.Window), int64(max(0, limit.Calls-usage.Calls)), seconds(usage.Wait))
 	}
 	if limit.Concurrency > 0 {
-		set("X-Concurrency-Limit-Limit", int64(limit.Concurrency))
-		set("X-Concurrency-Limit-Running", int64(usage.Running))
+		names = append(names, "X-Concurrency-Limit-Limit", "X-Concurrency-Limit-Running")
+		numbers = append(numbers, int64(limit.Concurrency), int64(usage.Running))
+	}
+	var room [6 * 20]byte
+	var ends [6]int
+	digits := room[:0]
+	for i, n := range numbers {
+		digits = strconv.AppendInt(digits, n, 10)
+		ends[i] = len(digits)
+	}
+	text, values, begin := string(digits), make([]string, len(names)), 0
+	for i, name := range names {
+		values[i] = text[begin:ends[i]]
+		h[name] = values[i : i+1 : i+1]
+		begin = ends[i]
 	}
 }
 

@@ -3,6 +3,7 @@ package apicall
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/auditrail/auditrail/pkg/audit"
@@ -22,18 +23,25 @@ type BlockedError struct {
 func (e *BlockedError) Error() string {
 	if e.By == BlockedRate {
 		return fmt.Sprintf("At most %s of %s may begin in any %s, and so many have. Another may begin in %s.",
-			counted(e.Limit.Calls, "call"), e.API, inWords(e.Limit.Window), inWords(e.RetryAfter()))
+			counted(e.Limit.Calls, "call"), e.API, e.window(), inWords(e.RetryAfter()))
 	}
-	s := fmt.Sprintf("At most %s of %s may run at a time, and %d run now.", counted(e.Limit.Concurrency, "call"), e.API, e.Usage.Running)
+	run := "run"
+	if e.Usage.Running == 1 {
+		run = "runs"
+	}
+	s := fmt.Sprintf("At most %s of %s may run at a time, and %d %s now.", counted(e.Limit.Concurrency, "call"), e.API, e.Usage.Running, run)
 	if e.Waited > 0 {
 		s += " This one waited " + inWords(e.Waited) + " for a place."
 	}
 	if e.Usage.Wait > 0 {
 		return s + fmt.Sprintf(" Besides, %s may begin in any %s: another in %s.",
-			counted(e.Limit.Calls, "call"), inWords(e.Limit.Window), inWords(e.RetryAfter()))
+			counted(e.Limit.Calls, "call"), e.window(), inWords(e.RetryAfter()))
 	}
 	return s + " Call again when one has ended."
 }
+
+// window is the limit's window after "any": "hour", "24 hours".
+func (e *BlockedError) window() string { return strings.TrimPrefix(inWords(e.Limit.Window), "1 ") }
 
 // RetryAfter is how long to wait before the next attempt, in whole seconds: 1
 // at least. When a call that runs will end is not known.
