@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/auditrail/auditrail/services/broker"
+	"github.com/auditrail/auditrail/services/expiry"
 	"github.com/auditrail/auditrail/services/ingest"
 	"github.com/auditrail/auditrail/services/internal/identity"
 	"github.com/auditrail/auditrail/services/internal/kafka"
@@ -39,6 +40,7 @@ type devCmd struct {
 	// The services' own limits are dev's flags too.
 	Ingest ingest.Limits `embed:""`
 	Query  query.Limits  `embed:""`
+	Expiry expiry.Config `embed:""`
 
 	RetentionDays  uint16        `help:"Days an event is kept after it happened, unless its subscription chose otherwise." default:"400"`
 	RetentionDelay time.Duration `help:"How long a subscription's choice of days must have stood before it counts." default:"10m"`
@@ -75,7 +77,7 @@ func (c *devCmd) Run(ctx context.Context, log *zap.Logger) error {
 		return err
 	}
 	ingestCfg.Limits, ingestCfg.RetentionDays, ingestCfg.RetentionDelay = c.Ingest, c.RetentionDays, c.RetentionDelay
-	if err := ingestCfg.Validate(); err != nil {
+	if err := errors.Join(ingestCfg.Validate(), c.Expiry.Validate()); err != nil {
 		return err
 	}
 	ln, err := ops.Listen(ctx, c.HTTPAddr)
@@ -149,6 +151,8 @@ func (c *devCmd) serve(ctx context.Context, ln net.Listener, queryCfg query.Conf
 	defer context.AfterFunc(running, api.Drain)()
 	g.Go(func() error { return ops.Serve(running, ln, mux, ops.DefaultDrain, log) })
 	g.Go(func() error { return ingest.Run(running, ingestCfg, ingest.Deps{Log: log, Ops: o}) })
+	c.Expiry.Kafka = ingestCfg.Kafka
+	g.Go(func() error { return expiry.Run(running, c.Expiry, expiry.Deps{Log: log, Ops: o}) })
 	if c.DemoRate > 0 {
 		g.Go(func() error { return runDemo(running, ingestCfg.Kafka, c.DataDir, c.DemoRate, log) })
 	}

@@ -20,7 +20,7 @@ type cli struct {
 	LogFormat string        `help:"Form of log lines: console for people, json for machines." enum:"console,json" default:"console"`
 
 	Dev        devCmd        `cmd:"" help:"Run everything in one process tree on embedded parts, with demo data."`
-	Ingest     ingestCmd     `cmd:"" help:"Carry events from Kafka into ClickHouse."`
+	Ingest     ingestCmd     `cmd:"" help:"Carry events and API calls from Kafka into ClickHouse, and end calls whose process died."`
 	Query      queryCmd      `cmd:"" help:"Serve search over HTTP."`
 	Migrate    migrateCmd    `cmd:"" help:"Prepare ClickHouse tables and Kafka topics. Safe to repeat."`
 	Engine     engineCmd     `cmd:"" help:"Run the embedded ClickHouse engine (development and tests)."`

@@ -12,6 +12,7 @@ import (
 
 	"github.com/auditrail/auditrail/services/broker"
 	"github.com/auditrail/auditrail/services/engine"
+	"github.com/auditrail/auditrail/services/expiry"
 	"github.com/auditrail/auditrail/services/ingest"
 	"github.com/auditrail/auditrail/services/internal/ops"
 	"github.com/auditrail/auditrail/services/loadgen"
@@ -66,10 +67,11 @@ func (c *queryCmd) Run(ctx context.Context, log *zap.Logger) error {
 
 type ingestCmd struct {
 	ingest.Config
+	Expiry   expiry.Config `embed:""`
 	HTTPAddr string `name:"http-addr" help:"Address of /healthz, /readyz and /metrics." default:"127.0.0.1:8081"`
 }
 
-// Run ingests until a signal. Near its limit of memory the garbage collector
+// Run ingests, and ends API calls whose process died, until a signal. Near its limit of memory the garbage collector
 // works harder; GOMEMLIMIT overrides the limit.
 func (c *ingestCmd) Run(ctx context.Context, log *zap.Logger) error {
 	if os.Getenv("GOMEMLIMIT") == "" {
@@ -91,5 +93,7 @@ func (c *ingestCmd) Run(ctx context.Context, log *zap.Logger) error {
 		defer stop()
 		return ingest.Run(running, c.Config, ingest.Deps{Log: log, Ops: o})
 	})
+	c.Expiry.Kafka = c.Kafka
+	g.Go(func() error { return expiry.Run(running, c.Expiry, expiry.Deps{Log: log, Ops: o}) })
 	return g.Wait()
 }

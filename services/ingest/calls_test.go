@@ -286,6 +286,9 @@ func TestEngineKilledWhileCallsAreStored(t *testing.T) {
 	}
 	for i, part := range slices.Collect(slices.Chunk(values, 500)) {
 		p.produce(p.topic, int32(i%2), part...)
+		if i == 0 {
+			p.stored(uint64(len(part))) // ingest has begun
+		}
 		if i == 3 || i == 8 {
 			e.Kill()
 			e.Start()

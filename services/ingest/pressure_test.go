@@ -50,6 +50,7 @@ func TestMemoryIsBoundedWhileTheEngineIsAway(t *testing.T) {
 	// A partition without a commit would ask the engine where to begin.
 	for partition := range int32(2) {
 		p.produce(topic.Audit, partition, event(-1-int(partition), func(e *audit.Event) { e.ModuleCode = topic.AuditModule }))
+		p.produce(audit.APICallsTopic, partition, call(int(partition), audit.StateRunning))
 	}
 	p.stored(4)
 	p.committed()
