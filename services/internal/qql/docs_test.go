@@ -1,6 +1,7 @@
 package qql
 
 import (
+	"encoding/json"
 	"os"
 	"slices"
 	"strconv"
@@ -49,22 +50,60 @@ func TestExamplesOfTheDocs(t *testing.T) {
 		t.Fatalf("%d events, %d examples", len(events), len(examples))
 	}
 	for _, line := range examples {
-		query, numbers, _ := strings.Cut(line, "  // ")
-		x, err := Parse(field.Events, query)
-		if err != nil {
-			t.Errorf("%s: %v", query, err)
-			continue
-		}
-		holds := Compile(x, now)
-		var got []string
-		for i := range events {
-			if holds(&events[i]) {
-				got = append(got, strconv.Itoa(i+1))
+		example(t, field.Events, line, func(x Expr) (found []string) {
+			holds := Compile(x, now)
+			for i := range events {
+				if holds(&events[i]) {
+					found = append(found, strconv.Itoa(i+1))
+				}
 			}
+			return found
+		})
+	}
+}
+
+// example compares what a query finds with the numbers behind it.
+func example(t *testing.T, of *field.Table, line string, find func(Expr) []string) {
+	t.Helper()
+	query, numbers, _ := strings.Cut(line, "  // ")
+	x, err := Parse(of, query)
+	if err != nil {
+		t.Errorf("%s: %v", query, err)
+		return
+	}
+	if got, want := find(x), strings.Fields(numbers); !slices.Equal(got, want) {
+		t.Errorf("%s finds %v, the page says %v", query, got, want)
+	}
+}
+
+// TestCallExamplesOfTheDocs runs each query about API calls against the calls of
+// the page.
+func TestCallExamplesOfTheDocs(t *testing.T) {
+	now := time.Date(2026, 2, 1, 12, 0, 0, 0, time.UTC)
+	var calls []audit.APICall
+	for _, line := range blocks(t, "calls") {
+		d := json.NewDecoder(strings.NewReader(line))
+		d.DisallowUnknownFields()
+		var c audit.APICall
+		if err := d.Decode(&c); err != nil {
+			t.Fatalf("%s: %v", line, err)
 		}
-		if want := strings.Fields(numbers); !slices.Equal(got, want) {
-			t.Errorf("%s finds %v, the page says %v", query, got, want)
-		}
+		calls = append(calls, c)
+	}
+	examples := blocks(t, "qql-calls")
+	if len(calls) < 4 || len(examples) < 12 {
+		t.Fatalf("%d calls, %d examples", len(calls), len(examples))
+	}
+	for _, line := range examples {
+		example(t, field.Calls, line, func(x Expr) (found []string) {
+			holds := CompileCall(x, now)
+			for i := range calls {
+				if holds(&calls[i]) {
+					found = append(found, strconv.Itoa(i+1))
+				}
+			}
+			return found
+		})
 	}
 }
 

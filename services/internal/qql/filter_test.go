@@ -56,7 +56,7 @@ func TestFromFilters(t *testing.T) {
 		if got.String() != test.print {
 			t.Errorf("%v\nprints  %s\nwant    %s", test.filters, got, test.print)
 		}
-		printsBack(t, got)
+		printsBack(t, field.Events, got)
 	}
 }
 
@@ -105,9 +105,10 @@ func TestWrongFilters(t *testing.T) {
 // TestFiltersPrint checks that what filters make is a query like any.
 func TestFiltersPrint(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
+		table := rapid.SampledFrom(tables).Draw(t, "table")
 		filters := make([]Filter, rapid.IntRange(1, 3).Draw(t, "filters"))
 		for i := range filters {
-			of := field.Events.Fields[rapid.IntRange(0, len(field.Events.Fields)-1).Draw(t, "field")]
+			of := table.Fields[rapid.IntRange(0, len(table.Fields)-1).Draw(t, "field")]
 			filters[i] = filter(of.Name, rapid.SampledFrom(FilterOperators(of.Type)).Draw(t, "operator"))
 			n := 1
 			if filters[i].Operator == "between" {
@@ -121,8 +122,8 @@ func TestFiltersPrint(t *testing.T) {
 				filters[i].Values = append(filters[i].Values, value)
 			}
 		}
-		if x, errs := FromFilters(field.Events, filters); errs == nil {
-			printsBack(t, x)
+		if x, errs := FromFilters(table, filters); errs == nil {
+			printsBack(t, table, x)
 		}
 	})
 }
@@ -132,28 +133,30 @@ func TestFiltersPrint(t *testing.T) {
 func TestOperatorsWork(t *testing.T) {
 	every := []string{":", "=", ">", ">=", "<", "<=", "is null", "is not null"}
 	filters := []string{"is", "is not", "contains", "starts with", "in", "between", "before", "after"}
-	for i := range field.Events.Fields {
-		of := &field.Events.Fields[i]
-		value, _ := samples(of)
-		value = strings.TrimSuffix(value, "/8")
-		for _, operator := range every {
-			query := fmt.Sprintf("%s %s %s", of.Name, operator, value)
-			if strings.HasPrefix(operator, "is") {
-				query = of.Name + " " + operator
+	for _, table := range tables {
+		for i := range table.Fields {
+			of := &table.Fields[i]
+			value, _ := samples(of)
+			value = strings.TrimSuffix(value, "/8")
+			for _, operator := range every {
+				query := fmt.Sprintf("%s %s %s", of.Name, operator, value)
+				if strings.HasPrefix(operator, "is") {
+					query = of.Name + " " + operator
+				}
+				_, err := Parse(table, query)
+				if listed := slices.Contains(Operators(of.Type), operator); listed != (err == nil) {
+					t.Errorf("%s: listed %v, but %v", query, listed, err)
+				}
 			}
-			_, err := Parse(field.Events, query)
-			if listed := slices.Contains(Operators(of.Type), operator); listed != (err == nil) {
-				t.Errorf("%s: listed %v, but %v", query, listed, err)
-			}
-		}
-		for _, operator := range filters {
-			values := []string{value}
-			if operator == "between" {
-				values = append(values, value)
-			}
-			_, errs := FromFilters(field.Events, []Filter{{of.Name, operator, values}})
-			if listed := slices.Contains(FilterOperators(of.Type), operator); listed != (errs == nil) {
-				t.Errorf("%s %s %s: listed %v, but %v", of.Name, operator, value, listed, errs)
+			for _, operator := range filters {
+				values := []string{value}
+				if operator == "between" {
+					values = append(values, value)
+				}
+				_, errs := FromFilters(table, []Filter{{of.Name, operator, values}})
+				if listed := slices.Contains(FilterOperators(of.Type), operator); listed != (errs == nil) {
+					t.Errorf("%s %s %s: listed %v, but %v", of.Name, operator, value, listed, errs)
+				}
 			}
 		}
 	}
@@ -186,9 +189,11 @@ func TestMentions(t *testing.T) {
 }
 
 func TestFieldsOfMessagesAreFields(t *testing.T) {
-	for _, name := range field.Events.Common {
-		if of := field.Find(field.Events.Fields, name); of == nil || of.Name != name {
-			t.Errorf("%s is not a field", name)
+	for _, table := range tables {
+		for _, name := range table.Common {
+			if of := field.Find(table.Fields, name); of == nil || of.Name != name {
+				t.Errorf("%s is not a field of %s", name, table.Name)
+			}
 		}
 	}
 }

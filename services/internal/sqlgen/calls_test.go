@@ -88,7 +88,7 @@ func insertCalls(t testing.TB, conn driver.Conn, calls []audit.APICall) {
 	}
 }
 
-// store stores all states, late ones before early ones and some twice, some
+// storeCalls stores all states, late ones before early ones and some twice, some
 // merged and some not.
 func storeCalls(t testing.TB, conn driver.Conn, calls [][]audit.APICall) {
 	t.Helper()
@@ -240,6 +240,44 @@ func TestOneCall(t *testing.T) {
 			if d := gocmp.Diff(latest, want[max(0, len(want)-1):]); d != "" && len(latest)+len(want) > 0 {
 				t.Fatalf("latest (-got +want)\n%s", d)
 			}
+		}
+	}
+}
+
+// TestPagesOfCalls holds that pages behind positions, in any order, are those of
+// one long answer, which has every call once and is in order.
+func TestPagesOfCalls(t *testing.T) {
+	conn := open(t)
+	storeCalls(t, conn, someCalls(100))
+	see := visibility.ForCalls(reader, true)
+	all, _ := calls(t, conn, sqlgen.Rows(see, sqlgen.Filter{}, sqlgen.Page{Limit: 1000}))
+	for i := range field.Calls.Fields {
+		s := sqlgen.Sort{Field: &field.Calls.Fields[i], Ascending: i%2 == 0}
+		long, _ := calls(t, conn, sqlgen.Rows(see, sqlgen.Filter{}, sqlgen.Page{Sort: s, Limit: 1000}))
+		seen := map[string]bool{}
+		for j, c := range long {
+			seen[c.CallID] = true
+			if value := positionOf(c, s).Value; j > 0 && s.Field.Type != field.Address && s.Field.Type != field.Number {
+				if before := positionOf(long[j-1], s).Value; before != value && (before < value) != s.Ascending {
+					t.Fatalf("%s: %q comes before %q", s.Field.Name, before, value)
+				}
+			}
+		}
+		if len(seen) != len(all) || len(long) != len(all) {
+			t.Fatalf("%s: %d calls, %d different ones, want %d", s.Field.Name, len(long), len(seen), len(all))
+		}
+		var walked []audit.APICall
+		page := sqlgen.Page{Sort: s, Limit: 17}
+		for range len(all) {
+			next, _ := calls(t, conn, sqlgen.Rows(see, sqlgen.Filter{}, page))
+			if len(next) == 0 {
+				break
+			}
+			walked = append(walked, next...)
+			page.After = positionOf(next[len(next)-1], s)
+		}
+		if d := gocmp.Diff(walked, long); d != "" {
+			t.Fatalf("%s: (-pages +at once)\n%s", s.Field.Name, d)
 		}
 	}
 }

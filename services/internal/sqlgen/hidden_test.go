@@ -8,6 +8,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
 	"github.com/auditrail/auditrail/pkg/audit"
@@ -64,31 +65,22 @@ func rows(t testing.TB, conn driver.Conn, s sqlgen.Statement) (rows []string) {
 }
 
 // positionOf is the place of a call in an order.
-func positionOf(c audit.APICall, s sqlgen.Sort, id int) sqlgen.Position {
-	p := sqlgen.Position{Date: c.SubmittedDate, ID: eventID(id)}
-	if s.Field == nil {
-		return p
+func positionOf(c audit.APICall, s sqlgen.Sort) *sqlgen.Position {
+	p := sqlgen.Position{Date: c.SubmittedDate, ID: uuid.MustParse(c.CallID)}
+	if s.Field == nil || s.Field == field.Calls.Date || s.Field == field.Calls.ID {
+		return &p
 	}
-	switch s.Field.Name {
-	case "userName":
-		p.Value = c.UserName
-	case "userRole":
-		p.Value = c.UserRole
-	case "userUuid":
-		p.Value = c.UserUUID
-	case "client":
-		p.Value = c.Client
-	case "sourceIp":
-		if p.Value = c.SourceIP; p.Value == "" || p.Value == visibility.Hidden {
-			p.Value = "::"
+	call := reflect.ValueOf(c)
+	for i := range call.NumField() {
+		if name, _, _ := strings.Cut(call.Type().Field(i).Tag.Get("json"), ","); name == s.Field.Name {
+			p.Value = fmt.Sprint(call.Field(i).Interface())
 		}
-	case "durationMs", "httpStatus":
-		p.Value = fmt.Sprint(c.DurationMs)
-	case "updatedDate":
-		p.Value = fmt.Sprint(c.UpdatedDate)
+	}
+	if s.Field.Type == field.Address && (p.Value == "" || p.Value == visibility.Hidden) {
+		p.Value = "::"
 	}
 	p.Value = p.Value[:min(len(p.Value), sqlgen.SortBytes)]
-	return p
+	return &p
 }
 
 // statement draws what a viewer may ask about calls.
@@ -132,8 +124,9 @@ func statement(t *rapid.T, see visibility.Calls, all [][]audit.APICall) sqlgen.S
 	if rapid.Bool().Draw(t, "after") { // a call that it was shown
 		i := rapid.IntRange(0, len(all)-1).Draw(t, "position")
 		shown, _ := see.Show(&latestOf(all)[i])
-		p := positionOf(asStored(shown), page.Sort, i)
-		page.After = &p
+		if shown.CallID != "" {
+			page.After = positionOf(asStored(shown), page.Sort)
+		}
 	}
 	return sqlgen.Rows(see, f, page)
 }

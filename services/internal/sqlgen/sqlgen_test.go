@@ -70,6 +70,27 @@ func TestOrders(t *testing.T) {
 	}
 }
 
+// TestOrdersOfCalls holds that the date and the id of an order are those of its
+// table, and that another date is a value like any.
+func TestOrdersOfCalls(t *testing.T) {
+	const date, id = "fromUnixTimestamp64Milli({after_date:Int64}, 'UTC')", "toUInt128(toUUID({after_id:String}))"
+	const value = "fromUnixTimestamp64Milli(toInt64({after_value:String}), 'UTC')"
+	for _, c := range []struct{ field, order, after string }{
+		{"", " ORDER BY submitted_date DESC, toUInt128(call_id) DESC", "submitted_date <= " + date + " AND (submitted_date < " + date + " OR toUInt128(call_id) < " + id + ")"},
+		{"callId", " ORDER BY toUInt128(call_id) ASC", "toUInt128(call_id) > " + id},
+		{"updatedDate", " ORDER BY updated_date ASC, submitted_date DESC, toUInt128(call_id) DESC", "(updated_date > " + value + " OR updated_date = " + value +
+			" AND (submitted_date < " + date + " OR submitted_date = " + date + " AND toUInt128(call_id) < " + id + "))"},
+	} {
+		var s Sort
+		if c.field != "" {
+			s = Sort{Field: field.Find(field.Calls.Fields, c.field), Ascending: true}
+		}
+		if d := cmp.Diff([]string{s.orderBy(field.Calls), s.after(field.Calls, Position{}, param.Set{})}, []string{c.order, c.after}); d != "" {
+			t.Errorf("%s (-got +want)\n%s", c.field, d)
+		}
+	}
+}
+
 // TestNoValueInSQL holds that the text depends on the shape of a request
 // alone, whatever its values are.
 func TestNoValueInSQL(t *testing.T) {
@@ -94,6 +115,10 @@ func TestNoValueInSQL(t *testing.T) {
 		page.After = &Position{rapid.String().Draw(t, "value"), rapid.Int64().Draw(t, "date"), uuid.UUID(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "uuid"))}
 		sql := Rows(see, f, page).SQL() + Facets(see, f, []*field.Field{page.Sort.Field}, page.Offset).SQL() +
 			Histogram(see, f, rapid.SliceOf(rapid.Int64()).Draw(t, "bounds")).SQL() + Span(see, f).SQL() + Event(see, page.After.ID).SQL()
+		calls := visibility.ForCalls(id, true)
+		page.Sort.Field = &field.Calls.Fields[11]
+		f.Updated = true
+		sql += Rows(calls, f, page).SQL() + HistogramBy(calls, f, nil, page.Sort.Field).SQL() + Call(calls, page.After.ID).SQL() + History(calls, page.After.ID).SQL()
 		scope := string(id.Role)
 		if id.ViewAll || id.Role == identity.RoleManager || id.Role == identity.RoleAuditor {
 			scope = "all"
