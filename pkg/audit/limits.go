@@ -5,7 +5,7 @@ import "time"
 // Limits of an event. Lengths are in bytes of UTF-8. The JSON Schema states
 // the same numbers, in characters where it knows nothing finer.
 const (
-	// MaxRecordBytes is the longest event on the wire.
+	// MaxRecordBytes is the longest event or API call on the wire.
 	MaxRecordBytes = 256 << 10
 	// MaxStringBytes is the longest string of a known field.
 	MaxStringBytes = 64 << 10
