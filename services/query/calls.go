@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/auditrail/auditrail/pkg/apicall"
+	"github.com/auditrail/auditrail/pkg/apicall/rediscounters"
 	"github.com/auditrail/auditrail/pkg/emit"
 	"github.com/auditrail/auditrail/services/internal/identity"
 	"github.com/auditrail/auditrail/services/internal/topic"
@@ -31,10 +33,15 @@ type calls struct {
 }
 
 func (s *Service) openCalls(cfg Config, deps Deps) (*calls, error) {
-	c := &calls{counters: apicall.NewMemory(), log: deps.Log}
+	c := &calls{counters: apicall.NewMemory(), shared: cfg.RedisURL != "", log: deps.Log}
 	var err error
+	if c.shared {
+		if c.counters, err = rediscounters.New(rediscounters.Config{URL: cfg.RedisURL}); err != nil {
+			return nil, fmt.Errorf("--redis-url: %w", err)
+		}
+	}
 	if c.emitter, err = emit.New(emit.Config{Brokers: cfg.Kafka.Addr, ClientID: "auditrail-query-calls", Logger: deps.Log}); err != nil {
-		return nil, err
+		return nil, errors.Join(err, c.counters.Close())
 	}
 	var limits apicall.Limits = s.settings
 	if deps.CallLimits != nil {
