@@ -39,7 +39,7 @@ func (db *database) insertCalls(t testing.TB, f fatal, states ...audit.APICall) 
 		if c.SourceIP != "" {
 			ip = netip.AddrFrom16(netip.MustParseAddr(c.SourceIP).As16())
 		}
-		if err := batch.Append(c.ID(), uuid.MustParse(c.CallID), c.CustomerUUID, c.ModuleCode, c.API, c.Method, c.State, audit.StateRank(c.State), c.Reason,
+		if err := batch.Append(uuid.UUID(c.ID()), uuid.MustParse(c.CallID), c.CustomerUUID, c.ModuleCode, c.API, c.Method, c.State, audit.StateRank(c.State), c.Reason,
 			time.UnixMilli(c.SubmittedDate), time.UnixMilli(c.UpdatedDate), c.DurationMs, c.HTTPStatus, c.UserName, c.UserRole, c.UserUUID, c.BusinessUnit, c.Client,
 			ip, c.RequestID, uint16(retention)); err != nil {
 			f.Fatal(err)

@@ -118,7 +118,8 @@ type Deps struct {
 	// "settings" and "token-keys". The caller serves it, or Run does.
 	Ops *ops.Ops
 	// CallLimits is asked for the limits of API calls in place of those that were
-	// set for subscriptions. Nil, the default, means those. For tests.
+	// set for subscriptions. Nil, the default, means those. For tests
+	// and measurements.
 	CallLimits apicall.Limits
 }
 
