@@ -68,7 +68,7 @@ func (c *queryCmd) Run(ctx context.Context, log *zap.Logger) error {
 type ingestCmd struct {
 	ingest.Config
 	Expiry   expiry.Config `embed:""`
-	HTTPAddr string `name:"http-addr" help:"Address of /healthz, /readyz and /metrics." default:"127.0.0.1:8081"`
+	HTTPAddr string        `name:"http-addr" help:"Address of /healthz, /readyz and /metrics." default:"127.0.0.1:8081"`
 }
 
 // Run ingests, and ends API calls whose process died, until a signal. Near its limit of memory the garbage collector

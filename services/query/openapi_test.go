@@ -35,7 +35,9 @@ var document = sync.OnceValue(func() validator.Validator {
 	}
 	v, errs := validator.NewValidator(doc, config.WithStrictMode(), config.WithFormatAssertions(),
 		config.WithStrictIgnoredHeadersExtra(slices.Concat([]string{"X-Content-Type-Options", "X-Request-Id"}, limitHeaders)...),
-		config.WithStrictIgnorePaths("$.body.**extra.**", "$.body.**before.**", "$.body.**after.**", "$.body[*].extra.**", "$.body[*].changes[*].**"),
+		config.WithStrictIgnorePaths("$.body.**extra.**", "$.body.**before.**", "$.body.**after.**", "$.body[*].extra.**", "$.body[*].changes[*].**",
+			// Names of APIs and of states.
+			"$.body.override.apis.**", "$.body.apis.**", "$.body.states.**", "$.body.buckets[*].states.**"),
 		config.WithBodyDecoder("application/jsonl", content.DecoderFunc(readLines)))
 	if len(errs) > 0 {
 		panic(fmt.Sprint(errs))
