@@ -84,6 +84,10 @@ bench-backpressure: deps ## memory of ingest while ClickHouse is away, 10 minute
 bench-ingest: ## ingest against the limit, from Kafka to rows, on 1 and on 20 topics (flags: ARGS="--engine")
 	go run ./services/bench/pipeline ingest $(ARGS)
 
+.PHONY: bench-apicall
+bench-apicall: ## what the middleware of API calls adds to a bare handler, counting in memory
+	go test ./pkg/apicall -run '^$$' -bench . -count 5
+
 EVENTS ?= 20000000
 RATE   ?= 20000
 

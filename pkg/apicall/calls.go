@@ -115,7 +115,7 @@ func (c *Calls) unknownTier(t Tier) {
 		c.tiers[t] = struct{}{}
 	}
 	c.mu.Unlock()
-	if !logged {
+	if !logged { // the tier is in the message, so that no other one's hides it
 		c.cfg.Logger.Warn("tier is not known, its calls have the limits of " + string(TierStandard) + ": " + clean(string(t), 64))
 	}
 }

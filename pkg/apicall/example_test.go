@@ -18,8 +18,8 @@ func Example() {
 	calls, err := apicall.New(apicall.Config{
 		ModuleCode: "PM",
 		Sink:       sink,
-		Caller: func(r *http.Request) (apicall.Caller, bool) {
-			// What the module's authentication left in r.Context().
+		Caller: func(*http.Request) (apicall.Caller, bool) {
+			// What the module's authentication left in the request's context.
 			return apicall.Caller{CustomerUUID: "1263b8de", UserName: "maria", Tier: apicall.TierStandard}, true
 		},
 		Limits: twoAnHour{}, // what was set for subscriptions: package limittopic

@@ -80,7 +80,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	x.run.setHeaders(w.Header())
 	returned := false
-	defer func() {
+	defer func() { //nolint:contextcheck // a place is given back also when the request is over
 		v := recover()
 		status, reason := x.outcome(r.Context(), returned, v)
 		// The place is free before net/http sends the end of the answer, so that
@@ -100,11 +100,13 @@ func (x *exchange) outcome(ctx context.Context, returned bool, v any) (status in
 	switch {
 	case !returned && gone && (v == nil || v == http.ErrAbortHandler): //nolint:errorlint // as net/http compares it
 	case !returned:
-		reason = "the handler panicked"
-		if v == http.ErrAbortHandler { //nolint:errorlint // as net/http compares it
-			reason = "the handler cut the answer off"
-		} else if v == nil {
+		switch v {
+		case nil:
 			reason = "the handler ended its goroutine"
+		case http.ErrAbortHandler:
+			reason = "the handler cut the answer off"
+		default:
+			reason = "the handler panicked"
 		}
 		if x.status != 0 {
 			reason += fmt.Sprintf(", after it had begun to answer %d", x.status)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/auditrail/auditrail/pkg/apicall"
+	"github.com/auditrail/auditrail/pkg/audit"
 )
 
 var oneAtATime = fixed(apicall.Limit{Concurrency: 1})
@@ -127,4 +128,79 @@ func TestWaitingDoesNotHelpAgainstARate(t *testing.T) {
 		}
 		mustTell(t, rec, "Running, Finished 204", "Queued, Blocked (Rate) 429", "Blocked (Rate) 429")
 	})
+}
+
+// TestWhoComesLaterWaitsLonger: a place that became free in another replica is
+// the first's in line, though nobody has told it yet.
+func TestWhoComesLaterWaitsLonger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		counters := apicall.NewMemory()
+		calls, rec := open(t, apicall.Config{Limits: oneAtATime, MaxWait: time.Minute, Counters: counters})
+		elsewhere := takeElsewhere(t, counters)
+		h := calls.Handler(jobs, answer(200))
+		for _, id := range []string{"first", "second"} {
+			go get(h, func(r *http.Request) { r.Header.Set("X-Request-Id", id) })
+			synctest.Wait()
+			if id == "first" {
+				elsewhere()
+			}
+		}
+		pass(time.Second)
+		var order []string
+		for _, r := range rec.Calls() {
+			if r.State == audit.StateRunning {
+				order = append(order, r.RequestID)
+			}
+		}
+		if strings.Join(order, " ") != "first second" {
+			t.Errorf("they ran in the order %q", order)
+		}
+	})
+}
+
+// TestAPlaceThatIsFreeBeforeTheCallIsInLine is not missed.
+func TestAPlaceThatIsFreeBeforeTheCallIsInLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		counters := &lateRelease{Memory: apicall.NewMemory()}
+		counters.after = takeElsewhere(t, counters.Memory)
+		calls, rec := open(t, apicall.Config{Limits: oneAtATime, MaxWait: time.Minute, Counters: counters})
+		began := time.Now()
+		get(calls.Handler(jobs, answer(200)))
+		if d := time.Since(began); d != 0 {
+			t.Errorf("the call waited %s for a place that was free", d)
+		}
+		mustTell(t, rec, "Queued, Running, Finished 200")
+	})
+}
+
+// takeElsewhere takes the one place as another replica does, and returns what
+// gives it back.
+func takeElsewhere(t *testing.T, counters apicall.Counters) (giveBack func()) {
+	t.Helper()
+	key := apicall.Key{CustomerUUID: maria.CustomerUUID, API: jobs}
+	d, err := counters.Take(t.Context(), apicall.Ask{Key: key, CallID: "elsewhere", Limit: apicall.Limit(oneAtATime)})
+	if err != nil || d.Blocked != apicall.BlockedNot {
+		t.Fatalf("%+v, %v", d, err)
+	}
+	return func() {
+		if err := counters.Release(t.Context(), key, "elsewhere"); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// lateRelease are counters whose place becomes free right after the first
+// question.
+type lateRelease struct {
+	*apicall.Memory
+	after func()
+}
+
+func (l *lateRelease) Take(ctx context.Context, ask apicall.Ask) (apicall.Decision, error) {
+	d, err := l.Memory.Take(ctx, ask)
+	if l.after != nil {
+		l.after()
+		l.after = nil
+	}
+	return d, err
 }

@@ -10,7 +10,6 @@
 package counterstest
 
 import (
-	"math/rand/v2"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -101,13 +100,16 @@ type suite struct {
 	*testing.T
 	Backend
 	replicas []apicall.Counters
-	calls    atomic.Int64
+	calls    atomic.Int64 // named so far
+	asked    atomic.Int64 // questions so far
 }
 
 var aKey = apicall.Key{CustomerUUID: "1263b8de-7a2b-4442-a62a-7e3ea8cd6b49", API: "api/v1/jobs/{id}"}
 
-// any returns one of the replicas: it must not matter which.
-func (s *suite) any() apicall.Counters { return s.replicas[rand.IntN(len(s.replicas))] }
+// any returns one of the replicas, each in turn: it must not matter which.
+func (s *suite) any() apicall.Counters {
+	return s.replicas[s.asked.Add(1)%int64(len(s.replicas))]
+}
 
 // newID names a call.
 func (s *suite) newID() string { return "call-" + strconv.FormatInt(s.calls.Add(1), 10) }
