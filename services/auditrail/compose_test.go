@@ -29,7 +29,7 @@ func loadCompose(t *testing.T) *types.Project {
 func TestComposeFile(t *testing.T) {
 	p := loadCompose(t)
 	manual, set := "", map[string]bool{}
-	for _, name := range []string{"kafka", "clickhouse", "migrate", "ingest", "query"} {
+	for _, name := range []string{"kafka", "clickhouse", "redis", "migrate", "ingest", "query"} {
 		s, err := p.GetService(name)
 		if err != nil {
 			t.Error(err)
@@ -63,7 +63,7 @@ func TestComposeFile(t *testing.T) {
 	}
 	names := p.ServiceNames()
 	slices.Sort(names)
-	if len(names) != 5 {
-		t.Errorf("got services %v, want five", names)
+	if len(names) != 6 {
+		t.Errorf("got services %v, want six", names)
 	}
 }

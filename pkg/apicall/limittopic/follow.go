@@ -146,20 +146,21 @@ func topicID(ctx context.Context, cl *kgo.Client) (id [16]byte, err error) {
 	if err != nil {
 		return id, fmt.Errorf("the brokers do not say where topic %s is: %w", name, err)
 	}
-	for _, t := range resp.Topics {
-		switch err := kerr.ErrorForCode(t.ErrorCode); {
-		case errors.Is(err, kerr.UnknownTopicOrPartition):
-			return id, fmt.Errorf("topic %s is missing: run auditrail migrate", name)
-		case errors.Is(err, kerr.TopicAuthorizationFailed):
-			return id, fmt.Errorf("topic %s may not be read: allow this client to read and describe it: %w", name, err)
-		case err != nil:
-			return id, fmt.Errorf("topic %s: %w", name, err)
-		case len(t.Partitions) != 1:
-			return id, fmt.Errorf("topic %s has %d partitions and must have one: delete it and run auditrail migrate", name, len(t.Partitions))
-		}
-		return t.TopicID, nil
+	if len(resp.Topics) != 1 {
+		return id, fmt.Errorf("the brokers say nothing of topic %s", name)
 	}
-	return id, fmt.Errorf("the brokers say nothing of topic %s", name)
+	found := resp.Topics[0]
+	switch err := kerr.ErrorForCode(found.ErrorCode); {
+	case errors.Is(err, kerr.UnknownTopicOrPartition):
+		return id, fmt.Errorf("topic %s is missing: run auditrail migrate", name)
+	case errors.Is(err, kerr.TopicAuthorizationFailed):
+		return id, fmt.Errorf("topic %s may not be read: allow this client to read and describe it: %w", name, err)
+	case err != nil:
+		return id, fmt.Errorf("topic %s: %w", name, err)
+	case len(found.Partitions) != 1:
+		return id, fmt.Errorf("topic %s has %d partitions and must have one: delete it and run auditrail migrate", name, len(found.Partitions))
+	}
+	return found.TopicID, nil
 }
 
 // end is the offset after the last record that can be read, 0 when there is

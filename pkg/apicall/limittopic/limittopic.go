@@ -82,7 +82,7 @@ func Open(ctx context.Context, cfg Config) (*Limits, error) {
 		admin.Close()
 		return nil, fmt.Errorf("limits from Kafka at %v: %w", cfg.Brokers, err)
 	}
-	following, stop := context.WithCancel(context.WithoutCancel(ctx)) //nolint:gosec // Close cancels it
+	following, stop := context.WithCancel(context.WithoutCancel(ctx))
 	l := &Limits{
 		log:  cfg.Logger.With(zap.String("topic", apicall.LimitsTopic)).WithOptions(zap.WrapCore(sampled)),
 		opts: opts, admin: admin, stop: stop,
