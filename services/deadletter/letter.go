@@ -126,9 +126,9 @@ func millis(text []byte) time.Time {
 }
 
 // customer is the customerUuid of the value, as far as it can be read, else
-// the record's key, which is the customer in records of the SDK.
+// the record's key, which is the customer in records of events of the SDK.
 func (l *letter) customer() string {
-	if c := member(l.value, "customerUuid"); c != "" {
+	if c := member(l.value, "customerUuid"); c != "" || !topic.IsEvents(l.topic) {
 		return c
 	}
 	return string(l.key)

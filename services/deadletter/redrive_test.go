@@ -191,7 +191,7 @@ func TestWhatCannotBeRedrivenIsSkipped(t *testing.T) {
 	)
 	head := "TOPIC REASON LETTERS OUTCOME"
 	never := []string{head,
-		"audit.dead-letter.v1 json 1 skipped: it does not come from an event topic",
+		"audit.dead-letter.v1 json 1 skipped: it comes from a topic of neither events nor API calls",
 		"audit.events.gone.v1 json 1 skipped: its topic does not exist",
 	}
 	said, err := e.redrive(func(c *RedriveConfig) { c.All, c.DryRun = true, true })

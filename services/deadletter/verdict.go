@@ -13,7 +13,6 @@ import (
 
 // lasting says why the letter can never be redriven, "" when it can.
 func (l *letter) lasting() string {
-	_, isEvents := audit.ModuleOf(l.topic)
 	switch {
 	case l.batch != "":
 		return "it is a packed batch of records"
@@ -21,8 +20,8 @@ func (l *letter) lasting() string {
 		return "its value was cut"
 	case l.keySize > len(l.key):
 		return "its key was cut"
-	case !isEvents:
-		return "it does not come from an event topic"
+	case !topic.IsEvents(l.topic) && l.topic != audit.APICallsTopic:
+		return "it comes from a topic of neither events nor API calls"
 	}
 	return ""
 }
@@ -51,11 +50,7 @@ func (c contract) skip(l *letter, now time.Time) string {
 // breaks gives the rule that l would break if it were appended now, "" when
 // it would be stored as far as can be told without the table.
 func (c contract) breaks(l *letter, now time.Time) string {
-	var e audit.Event
-	err := audit.Decode(l.value, &e)
-	if err == nil {
-		err = e.Validate(now, c.maxAge)
-	}
+	module, err := c.read(l, now)
 	var undecoded *audit.DecodeError
 	var problems audit.Problems
 	switch {
@@ -63,10 +58,26 @@ func (c contract) breaks(l *letter, now time.Time) string {
 		return undecoded.Rule
 	case errors.As(err, &problems):
 		return problems[0].Rule
-	case audit.Topic(e.ModuleCode) != l.topic:
+	case topic.IsEvents(l.topic) && audit.Topic(module) != l.topic:
 		return audit.RuleTopic
 	case l.reason == topic.ReasonConflict:
 		return topic.ReasonConflict
 	}
 	return ""
+}
+
+// read decodes and validates the value as ingest does, and gives its module.
+func (c contract) read(l *letter, now time.Time) (module string, err error) {
+	if l.topic == audit.APICallsTopic {
+		var call audit.APICall
+		if err := audit.DecodeAPICall(l.value, &call); err != nil {
+			return "", err
+		}
+		return call.ModuleCode, call.Validate(now, c.maxAge)
+	}
+	var e audit.Event
+	if err := audit.Decode(l.value, &e); err != nil {
+		return "", err
+	}
+	return e.ModuleCode, e.Validate(now, c.maxAge)
 }

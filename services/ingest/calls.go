@@ -14,6 +14,7 @@ import (
 func newCalls() *stream {
 	s := newStream("api_call_events", "updated_date", "another record of this call has this state, with other content",
 		func() filler { return newCallColumns() })
+	s.redated = true // an Expired one, of a call that was alive after all
 	s.latest, s.target = "api_calls_latest", "api_calls"
 	return s
 }

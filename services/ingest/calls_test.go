@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/auditrail/auditrail/pkg/audit"
 	"github.com/auditrail/auditrail/services/internal/testenv"
@@ -159,6 +160,37 @@ auditrail_ingest_heartbeats_total 2
 	p.stored(6)
 	p.committed()
 	p.latest(again...)
+}
+
+// TestACallExpiresOnce: whoever writes an Expired record marks it as one that
+// may be there already, and ingest looks whatever its date is.
+func TestACallExpiresOnce(t *testing.T) {
+	t.Parallel()
+	p := newCallPipeline(t)
+	p.cfg.Limits.LookUpFirst = 0
+	expired := func(later int64) *kgo.Record {
+		return &kgo.Record{Topic: p.topic, Value: call(1, audit.StateExpired, func(c *audit.APICall) { c.UpdatedDate += later }),
+			Headers: []kgo.RecordHeader{{Key: audit.HeaderResent}}}
+	}
+	produce := func(rs ...*kgo.Record) {
+		t.Helper()
+		if err := p.kafka.ProduceSync(t.Context(), rs...).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop := p.start()
+	produce(expired(0))
+	p.stored(1)
+	p.committed()
+	stop()
+	p.start() // it has seen nothing
+	produce(expired(0), expired(60_000))
+	p.committed()
+	p.stored(1)
+	p.latest(expired(0).Value)
+	if got := headerOf(p.deadLetters(1)["2"], topic.HeaderReason); got != topic.ReasonConflict {
+		t.Errorf("another Expired of the call is a dead letter for %q, want %q", got, topic.ReasonConflict)
+	}
 }
 
 // TestTheViewMissedWhatTheTableHas: the engine died, or failed, between the rows

@@ -234,7 +234,7 @@ func (l *lane) suspects(b *batch) map[int]suspicion {
 		rows[row] = suspicion{}
 	}
 	for _, row := range b.doubted {
-		rows[row] = suspicion{}
+		rows[row] = suspicion{anyTime: l.stream.redated}
 	}
 	if b.remade {
 		for row := range b.rows.id {

@@ -16,6 +16,7 @@ type stream struct {
 	table    string // of the rows
 	date     string // its column that retention counts from, which is part of its key
 	conflict error  // what is wrong with a record whose key is stored with other content
+	redated  bool   // a record that is sent again may have another date
 	latest   string // the materialized view over the table; "": none
 	target   string // what that view fills
 

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap/zaptest"
 
+	"github.com/auditrail/auditrail/pkg/audit"
 	"github.com/auditrail/auditrail/services/internal/kafka"
 	"github.com/auditrail/auditrail/services/internal/ops"
 	"github.com/auditrail/auditrail/services/internal/testenv"
@@ -44,10 +45,19 @@ func (p *pipeline) member() (owner ownership, leave func()) {
 // and without that it does not insert.
 func TestAZombieLaneCanNeitherCommitNorInsert(t *testing.T) {
 	t.Parallel()
-	for what, gone := range map[string]bool{"its generation passed": false, "its member is gone": true} {
+	for what, c := range map[string]struct {
+		gone  bool
+		topic string
+		value []byte
+	}{
+		"its generation passed":               {false, pm, event(1)},
+		"its member is gone":                  {true, pm, event(1)},
+		"its generation passed, of API calls": {false, audit.APICallsTopic, call(1, audit.StateRunning)},
+	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM")
+			p, gone := newPipeline(t, testenv.ClickHouse(t).Config(), "PM"), c.gone
+			p.topic = c.topic
 			owner, leave := p.member()
 			if gone {
 				leave()
@@ -72,9 +82,9 @@ func TestAZombieLaneCanNeitherCommitNorInsert(t *testing.T) {
 			defer cancel()
 			in.client, in.commits = p.kafka, newCommitter(p.kafka, p.cfg.Group)
 			go in.commits.run(ctx)
-			zombie := newLane(in, partitionID{pm, 0}, in.events, p.topicID(pm), owner)
+			zombie := newLane(in, partitionID{p.topic, 0}, in.streamOf(p.topic), p.topicID(p.topic), owner)
 			zombie.start(ctx)
-			zombie.push([]*kgo.Record{{Topic: pm, Partition: 0, Offset: 7, Value: event(1), Timestamp: time.Now()}})
+			zombie.push([]*kgo.Record{{Topic: p.topic, Partition: 0, Offset: 7, Value: c.value, Timestamp: time.Now()}})
 			select {
 			case <-zombie.ended:
 			case <-time.After(deadline):
@@ -87,17 +97,17 @@ func TestAZombieLaneCanNeitherCommitNorInsert(t *testing.T) {
 				t.Errorf("%d bytes of the memory budget are lost", in.budget.inUse())
 			}
 			var rows uint64
-			if err := p.conn.QueryRow(t.Context(), "SELECT count() FROM audit_events").Scan(&rows); err != nil || rows != 0 {
+			if err := p.conn.QueryRow(t.Context(), "SELECT count() FROM "+p.stream().table).Scan(&rows); err != nil || rows != 0 {
 				t.Errorf("got %d rows, %v; the zombie inserted", rows, err)
 			}
-			if err := in.commits.commit(ctx, owner, partitionID{pm, 0}, 3, marker{topicID: p.topicID(pm)}); !errors.Is(err, errNotOwner) {
+			if err := in.commits.commit(ctx, owner, partitionID{p.topic, 0}, 3, marker{topicID: p.topicID(p.topic)}); !errors.Is(err, errNotOwner) {
 				t.Errorf("its commit got %v, want a refusal", err)
 			}
 			offsets, err := p.admin.FetchOffsets(t.Context(), p.cfg.Group)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if o, ok := offsets.Lookup(pm, 0); ok && o.At > 0 {
+			if o, ok := offsets.Lookup(p.topic, 0); ok && o.At > 0 {
 				t.Errorf("the zombie's commit moved the offset to %d", o.At)
 			}
 		})

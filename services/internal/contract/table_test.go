@@ -55,7 +55,7 @@ func TestTableAgrees(t *testing.T) {
 // callColumns are the tables of API calls and what they hold beside the fields.
 var callColumns = map[string][]string{
 	"api_call_events": append([]string{"id", "state_rank"}, positionColumns...),
-	"api_calls":       {"retention_days", "version"},
+	"api_calls":       {"retention_days", "version", "ingested_at"},
 }
 
 // Every field of an API call but heartbeat, which is not stored, has a column
