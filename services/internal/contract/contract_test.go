@@ -210,14 +210,22 @@ func TestFieldsAgree(t *testing.T) {
 }
 
 func TestFieldTableAgrees(t *testing.T) {
-	var inTable []string
-	for _, f := range field.Events.Fields {
-		inTable = append(inTable, f.Name)
+	inTable := func(of *field.Table) (names []string) {
+		for _, f := range of.Fields {
+			names = append(names, f.Name)
+		}
+		return names
 	}
 	// extra stands for every field that the others do not name.
 	names, _ := goFields(events)
-	if diff := cmp.Diff(append(names, "extra"), inTable); diff != "" {
-		t.Errorf("fields in order (-Go type +field table):\n%s", diff)
+	if diff := cmp.Diff(append(names, "extra"), inTable(field.Events)); diff != "" {
+		t.Errorf("fields of events in order (-Go type +field table):\n%s", diff)
+	}
+	// A heartbeat is not stored.
+	names, _ = goFields(apiCalls)
+	names = slices.DeleteFunc(names, func(name string) bool { return name == "heartbeat" })
+	if diff := cmp.Diff(names, inTable(field.Calls)); diff != "" {
+		t.Errorf("fields of API calls in order (-Go type +field table):\n%s", diff)
 	}
 }
 

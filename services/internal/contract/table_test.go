@@ -2,11 +2,8 @@ package contract
 
 import (
 	"maps"
-	"reflect"
 	"slices"
-	"strings"
 	"testing"
-	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap/zaptest"
@@ -33,74 +30,35 @@ var columnTypes = map[field.Type][]string{
 // positionColumns are the columns that no field of a record fills.
 var positionColumns = []string{"topic_id", "kafka_partition", "kafka_offset", "appended_at", "ingested_at", "retention_days"}
 
-func TestTableAgrees(t *testing.T) {
+// tables are the tables of records: what they hold and what beside the fields.
+var tables = map[string]struct {
+	of     *field.Table
+	others []string
+}{
+	"audit_events":    {field.Events, positionColumns},
+	"api_call_events": {field.Calls, append([]string{"id", "state_rank"}, positionColumns...)},
+	"api_calls":       {field.Calls, []string{"retention_days", "version"}},
+}
+
+func TestTablesAgree(t *testing.T) {
 	t.Parallel()
 	live, migrateAgain := liveColumns(t)
-	events := live["audit_events"]
-	for _, f := range field.Events.Fields {
-		typ, ok := events[f.Column]
-		delete(events, f.Column)
-		if !ok {
-			t.Errorf("field %s: the table has no column %s", f.Name, f.Column)
-			continue
-		}
-		if !slices.Contains(columnTypes[f.Type], typ) {
-			t.Errorf("field %s: column %s is %s, want one of %v", f.Name, f.Column, typ, columnTypes[f.Type])
-		}
-	}
-	onlyColumns(t, "audit_events", events, positionColumns...)
-	migrateAgain()
-}
-
-// callColumns are the tables of API calls and what they hold beside the fields.
-var callColumns = map[string][]string{
-	"api_call_events": append([]string{"id", "state_rank"}, positionColumns...),
-	"api_calls":       {"retention_days", "version", "ingested_at"},
-}
-
-// Every field of an API call but heartbeat, which is not stored, has a column
-// of its name in both tables, of a type that holds it.
-func TestTablesOfAPICallsAgree(t *testing.T) {
-	t.Parallel()
-	live, _ := liveColumns(t)
-	names, types := goFields(apiCalls)
-	for table, others := range callColumns {
+	for table, holds := range tables {
 		columns := live[table]
-		for _, name := range names {
-			if name == "heartbeat" {
+		for _, f := range holds.of.Fields {
+			typ, ok := columns[f.Column]
+			delete(columns, f.Column)
+			if !ok {
+				t.Errorf("%s: there is no column %s of field %s", table, f.Column, f.Name)
 				continue
 			}
-			want := []string{"LowCardinality(String)", "String"}
-			switch {
-			case name == "callId":
-				want = []string{"UUID"}
-			case name == "sourceIp":
-				want = []string{"IPv6"}
-			case types[name].Kind() == reflect.Uint32:
-				want = []string{"UInt32"}
-			case types[name].Kind() == reflect.Int64:
-				want = []string{"DateTime64(3, 'UTC')"}
+			if !slices.Contains(columnTypes[f.Type], typ) {
+				t.Errorf("%s: column %s of field %s is %s, want one of %v", table, f.Column, f.Name, typ, columnTypes[f.Type])
 			}
-			column := snake(name)
-			if typ := columns[column]; !slices.Contains(want, typ) {
-				t.Errorf("%s: column %s of %s is %q, want one of %q", table, column, name, typ, want)
-			}
-			delete(columns, column)
 		}
-		onlyColumns(t, table, columns, others...)
+		onlyColumns(t, table, columns, holds.others...)
 	}
-}
-
-// snake writes camelCase with underscores.
-func snake(name string) string {
-	var b strings.Builder
-	for _, r := range name {
-		if unicode.IsUpper(r) {
-			b.WriteByte('_')
-		}
-		b.WriteRune(unicode.ToLower(r))
-	}
-	return b.String()
+	migrateAgain()
 }
 
 // onlyColumns checks that the columns that no field fills are these.
