@@ -84,7 +84,7 @@ func TestACursorPinsTheMoment(t *testing.T) {
 	old := audit.Event{ID: uuid.NewString(), CustomerUUID: manager.CustomerUUID, CreatedDate: began.AddDate(0, 0, -20).UnixMilli()}
 	older := audit.Event{ID: uuid.NewString(), CustomerUUID: manager.CustomerUUID, CreatedDate: began.AddDate(0, 0, -40).UnixMilli()}
 	db.insert(t, t, old, older)
-	print, err := fingerprint(visibility.For(manager), &asked{}, sqlgen.Sort{})
+	print, err := fingerprint(visibility.For(manager), &asked{of: field.Events}, sqlgen.Sort{})
 	if err != nil {
 		t.Fatal(err)
 	}

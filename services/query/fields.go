@@ -39,7 +39,7 @@ func (s *Service) fields(w http.ResponseWriter, r *http.Request, id identity.Ide
 	if err != nil {
 		return err
 	}
-	var a asked
+	a := asked{of: field.Events}
 	if err := s.bound(r.Context(), id, &a); err != nil {
 		return err
 	}
