@@ -37,7 +37,7 @@ var tables = map[string]struct {
 }{
 	"audit_events":    {field.Events, positionColumns},
 	"api_call_events": {field.Calls, append([]string{"id", "state_rank"}, positionColumns...)},
-	"api_calls":       {field.Calls, []string{"retention_days", "version"}},
+	"api_calls":       {field.Calls, []string{"retention_days", "version", "ingested_at"}},
 }
 
 func TestTablesAgree(t *testing.T) {
