@@ -168,6 +168,9 @@ func (l Limit) wire() limitJSON {
 	return w
 }
 
+// MarshalJSON writes the form that l has in an Override.
+func (l Limit) MarshalJSON() ([]byte, error) { return json.Marshal(l.wire()) }
+
 // limit is what w says; w has been checked.
 func (w limitJSON) limit() Limit {
 	n := func(p *int64) int64 {

@@ -21,11 +21,13 @@ import (
 	"github.com/auditrail/auditrail/services/internal/workload"
 )
 
-// The demo: two subscriptions with people in every role, 90 days of past
-// events, and new ones all the time. It exists in dev alone.
+// The demo: three subscriptions with people in every role, 90 days of past
+// events, a week of API calls, and new ones all the time. It exists in dev
+// alone.
 const (
 	demoCustomer  = "5d0d1f4a-6a55-4e0c-9f53-0c6a3c1f7a01" // Acme, Premium
 	liteCustomer  = "5d0d1f4a-6a55-4e0c-9f53-0c6a3c1f7a02" // Globex, Express Lite
+	nextCustomer  = "5d0d1f4a-6a55-4e0c-9f53-0c6a3c1f7a03" // Initech, Standard: to try limits with
 	demoPast      = 20_000                                 // events of the past
 	demoPastDays  = 90
 	maxDemoRate   = 1000
@@ -56,6 +58,8 @@ var demoIdentities = []demoIdentity{
 	person("Acme", demoCustomer, 9, "Cora Ali", identity.RoleContact, identity.TierPremium, "Europe"),
 	person("Globex", liteCustomer, 1, "Max Novak", identity.RoleManager, identity.TierExpressLite),
 	person("Globex", liteCustomer, 2, "Sofia Rossi", identity.RoleScanner, identity.TierExpressLite),
+	person("Initech", nextCustomer, 1, "Nina Weber", identity.RoleManager, identity.TierStandard),
+	person("Initech", nextCustomer, 2, "Omar Haddad", identity.RoleReader, identity.TierStandard),
 }
 
 // about describes the person in a line.
@@ -95,7 +99,7 @@ func demoVars() kong.Vars {
 
 // demoWorkload makes events of the demo's people.
 func demoWorkload(seed uint64, count int64, end time.Time) (*workload.Generator, error) {
-	weights := map[string]float64{demoCustomer: 5, liteCustomer: 1}
+	weights := map[string]float64{demoCustomer: 5, liteCustomer: 1, nextCustomer: 1}
 	byCustomer := map[string][]workload.User{}
 	var order []string
 	for _, d := range demoIdentities {
@@ -134,6 +138,7 @@ func runDemo(ctx context.Context, cfg kafka.Config, dataDir string, perSecond fl
 	if err != nil {
 		return err
 	}
+	calls := newDemoCalls(uint64(time.Now().UnixNano()))
 	tick := time.NewTicker(time.Duration(float64(time.Second) / perSecond))
 	defer tick.Stop()
 	var ev audit.Event
@@ -146,6 +151,11 @@ func runDemo(ctx context.Context, cfg kafka.Config, dataDir string, perSecond fl
 			ev.ID, ev.CreatedDate = "", time.Now().UnixMilli()
 			if err := e.Emit(ev); err != nil && !errors.Is(err, emit.ErrBufferFull) { //nolint:contextcheck // an event outlives its caller's context
 				return fmt.Errorf("demo event: %w", err)
+			}
+			for _, c := range calls.some(time.Now()) {
+				if err := e.EmitCall(c); err != nil && !errors.Is(err, emit.ErrBufferFull) { //nolint:contextcheck // as above
+					return fmt.Errorf("demo call: %w", err)
+				}
 			}
 		}
 	}
@@ -179,6 +189,17 @@ func demoHistory(ctx context.Context, e *emit.Emitter, dataDir string, log *zap.
 				return nil
 			}
 			return fmt.Errorf("demo event: %w", err)
+		}
+	}
+	calls := newDemoCalls(1)
+	for at := time.Now().Add(-demoCallsPast); at.Before(time.Now()); at = at.Add(demoCallsEvery) {
+		for _, c := range calls.one(at) {
+			if err := emitPatiently(ctx, e.EmitCall, c); err != nil {
+				if ctx.Err() != nil {
+					return nil
+				}
+				return fmt.Errorf("demo call: %w", err)
+			}
 		}
 	}
 	log.Info("demo history emitted", zap.Int("events", demoPast), zap.Int("days", demoPastDays))

@@ -110,6 +110,9 @@ func (c *devCmd) Run(ctx context.Context, log *zap.Logger) error {
 	if err := migrate.Run(ctx, migrateCfg, migrate.Deps{Log: log}); err != nil {
 		return err
 	}
+	if err := freeDemo(ctx, migrateCfg.Kafka, log); err != nil {
+		return err
+	}
 	issuer, err := identity.OpenIssuer(c.DataDir)
 	if err != nil {
 		return err
@@ -193,7 +196,13 @@ Auditrail is running. Ctrl-C drains and stops it; the data stays in %s.
     -H 'Content-Type: application/json' \
     -d '{"pageSize": 3}'
 
-`, c.DataDir, httpAddr, httpAddr, c.KafkaAddr, c.ClickHouseAddr, c.ClickHouseHTTPAddr, hint, httpAddr, token)
+Its recent API calls, this search among them:
+
+  curl -s http://%s/audit-log/admin/api-calls -H "Authorization: Bearer $(%s)"
+
+Acme has no limits on its calls. Initech, below, has those of its tier: 2 at a time, 300 an hour.
+
+`, c.DataDir, httpAddr, httpAddr, c.KafkaAddr, c.ClickHouseAddr, c.ClickHouseHTTPAddr, hint, httpAddr, token, httpAddr, token)
 	if c.DemoRate > 0 {
 		fmt.Fprintf(w, "Demo identities, each a command that prints its token:\n\n")
 		for _, d := range demoIdentities {

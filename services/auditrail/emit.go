@@ -134,7 +134,7 @@ func emitLine(ctx context.Context, send func(audit.Event) error, at int64, line 
 }
 
 // emitPatiently sends an event, waiting while the SDK's buffer is full.
-func emitPatiently(ctx context.Context, send func(audit.Event) error, ev audit.Event) error {
+func emitPatiently[T any](ctx context.Context, send func(T) error, ev T) error {
 	for {
 		err := send(ev)
 		if !errors.Is(err, emit.ErrBufferFull) {

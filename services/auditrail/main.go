@@ -28,6 +28,7 @@ type cli struct {
 	Deadletter deadletterCmd `cmd:"" help:"List, show and redrive records that broke the contract."`
 	Emit       emitCmd       `cmd:"" help:"Publish events given as JSON lines on standard input."`
 	Settings   settingsCmd   `cmd:"" help:"Show or change what a subscription chose, such as how long its events are kept."`
+	Limits     limitsCmd     `cmd:"" help:"Show or set the limits of a subscription's API calls."`
 	Token      tokenCmd      `cmd:"" help:"Print a token that the dev of a data folder accepts."`
 	Loadgen    loadgenCmd    `cmd:"" help:"Emit made-up events at a chosen rate."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`

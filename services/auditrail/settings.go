@@ -29,7 +29,7 @@ type settingsCmd struct {
 	Unset settingsUnsetCmd `cmd:"" help:"Go back to what counts for subscriptions that chose nothing, and print the settings as they are then."`
 }
 
-// settingsOf says whose settings, and where they are.
+// settingsOf says whose settings, or limits, and where they are.
 type settingsOf struct {
 	Kafka    kafka.Config `embed:""`
 	Customer string       `help:"Subscription (customerUuid)." env:"-" required:""`
@@ -182,7 +182,7 @@ func (c *settingsOf) change(ctx context.Context, edits []func(*settings.Settings
 	if len(edits) == 0 {
 		return errors.New("name at least one setting; --help lists them")
 	}
-	record, closeRecord, err := c.recorder(ctx, log)
+	record, closeRecord, err := c.recorder(ctx, "auditrail settings", log)
 	if err != nil {
 		return err
 	}
@@ -221,7 +221,7 @@ func (c *settingsOf) change(ctx context.Context, edits []func(*settings.Settings
 const auditTimeout = 15 * time.Second
 
 // recorder records changes as done by the operator who runs the command.
-func (c *settingsOf) recorder(ctx context.Context, log *zap.Logger) (record func(context.Context, audit.Event) error, closeRecord func(), err error) {
+func (c *settingsOf) recorder(ctx context.Context, command string, log *zap.Logger) (record func(context.Context, audit.Event) error, closeRecord func(), err error) {
 	cl, err := kafka.Open(ctx, c.Kafka, log)
 	if err != nil {
 		return nil, nil, err
@@ -237,7 +237,7 @@ func (c *settingsOf) recorder(ctx context.Context, log *zap.Logger) (record func
 	record = func(ctx context.Context, ev audit.Event) error {
 		ctx, cancel := context.WithTimeout(ctx, auditTimeout)
 		defer cancel()
-		ev.UserName, ev.Client, ev.CreatedDate = operator(), "auditrail settings", time.Now().UnixMilli()
+		ev.UserName, ev.Client, ev.CreatedDate = operator(), command, time.Now().UnixMilli()
 		return e.Deliver(ctx, ev)
 	}
 	return record, func() { _ = e.Close(ctx) }, nil // every event was waited for

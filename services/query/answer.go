@@ -22,7 +22,12 @@ const (
 type found struct {
 	body   []byte
 	events int64
+	none   error // what is answered where there is no body
 }
+
+// errNoEvent is the same whether an event is not there or not for this caller
+// to see.
+var errNoEvent = problem.New(problem.KindNotFound, "There is no such event, or you may not see it.")
 
 // answer waits for the turn of the caller's subscription to use ClickHouse,
 // then sends the JSON that build makes. what says what was searched for, in the
@@ -37,8 +42,7 @@ func (s *Service) answer(w http.ResponseWriter, r *http.Request, id identity.Ide
 		return err
 	}
 	if answer.body == nil {
-		// The same whether it is not there or not for this caller to see.
-		return problem.New(problem.KindNotFound, "There is no such event, or you may not see it.")
+		return answer.none
 	}
 	return writeJSON(w, answer.body)
 }

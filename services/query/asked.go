@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +22,7 @@ var askedMembers = []string{"qql", "where", "startDate", "endDate", "customerUui
 
 // asked is which events a request is about.
 type asked struct {
+	of *field.Table // events or API calls
 	// filter has what was asked for; bound adds the default timeframe.
 	filter sqlgen.Filter
 	// days is the default timeframe that bound applied; 0: none.
@@ -53,9 +55,7 @@ func parseAsked(body []byte, members []string, rest func(*form)) (asked, error) 
 	if rest != nil {
 		rest(f)
 	}
-	var a asked
-	a.filter.Where = f.condition()
-	a.filter.Start, a.filter.End = f.dateRange()
+	a := f.asked()
 	if v, ok := f.id("customerUuid", identity.MaxID); ok {
 		a.customerUUID = &v
 	}
@@ -65,12 +65,21 @@ func parseAsked(body []byte, members []string, rest func(*form)) (asked, error) 
 	return a, f.err()
 }
 
+// asked reads the query and the dates.
+func (f *form) asked() (a asked) {
+	a.of = f.of
+	a.filter.Where = f.condition()
+	a.filter.Updated = f.of == field.Calls
+	a.filter.Start, a.filter.End = f.dateRange()
+	return a
+}
+
 // condition returns what qql and where demand, of both; nil when they demand
 // nothing.
 func (f *form) condition() qql.Expr {
 	var all []qql.Expr
 	if text, ok := f.short("qql", qql.MaxLength); ok && strings.TrimSpace(text) != "" {
-		x, err := qql.Parse(field.Events, text)
+		x, err := qql.Parse(f.of, text)
 		if err != nil {
 			f.violate(queryViolation(err))
 		} else if x != nil {
@@ -128,7 +137,9 @@ func (a asked) allowed(id identity.Identity) error {
 // filter is used. Errors are those of chosen.of.
 func (s *Service) bound(ctx context.Context, id identity.Identity, a *asked) (err error) {
 	days := 0
-	if !a.dated() {
+	if !a.dated() && a.of == field.Calls {
+		days = callsDays
+	} else if !a.dated() {
 		if days, err = s.settings.timeframe(ctx, id); err != nil {
 			return err
 		}
@@ -148,9 +159,11 @@ func (a *asked) at(now time.Time, days int) {
 	a.filter.Start, a.days = &start, days
 }
 
-// dated says that the request itself bounds createdDate, or means not to.
+// dated says that the request itself bounds a date, or means not to.
 func (a *asked) dated() bool {
-	return a.filter.Start != nil || a.filter.End != nil || qql.Mentions(field.Events, a.filter.Where, "createdDate")
+	return a.filter.Start != nil || a.filter.End != nil || slices.ContainsFunc(a.of.Fields, func(f field.Field) bool {
+		return f.Type == field.Instant && qql.Mentions(a.of, a.filter.Where, f.Name)
+	})
 }
 
 // appendApplied appends the members of an answer that say what the search was

@@ -9,13 +9,14 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/auditrail/auditrail/pkg/audit"
+	"github.com/auditrail/auditrail/services/internal/field"
 )
 
 // TestTheDefaultTimeframe holds that a search without dates goes back so many
 // days, to the millisecond, and says so; one with a date goes where it says.
 func TestTheDefaultTimeframe(t *testing.T) {
 	now := time.UnixMilli(1750000000123)
-	var a asked
+	a := asked{of: field.Events}
 	a.at(now, 30)
 	want := now.Add(-30 * 24 * time.Hour).UnixMilli()
 	if *a.filter.Start != want || a.filter.End != nil || a.days != 30 || !a.filter.Now.Equal(now) {

@@ -6,6 +6,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/auditrail/auditrail/services/internal/field"
 	"github.com/auditrail/auditrail/services/internal/identity"
 	"github.com/auditrail/auditrail/services/internal/sqlgen"
 	"github.com/auditrail/auditrail/services/internal/visibility"
@@ -42,7 +43,7 @@ func BenchmarkSearch(b *testing.B) {
 				b.Fatal(err)
 			}
 			see, page := visibility.For(c.id), sqlgen.Page{Offset: req.pageNumber * req.pageSize, Limit: req.pageSize}
-			rec := newRecord()
+			rec := newRecord(field.Events)
 			for b.Loop() {
 				var n uint64
 				var g errgroup.Group

@@ -9,8 +9,11 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/auditrail/auditrail/pkg/apicall"
+	"github.com/auditrail/auditrail/pkg/audit"
 	"github.com/auditrail/auditrail/services/internal/identity"
 	"github.com/auditrail/auditrail/services/internal/kafka"
+	"github.com/auditrail/auditrail/services/internal/limits"
 	"github.com/auditrail/auditrail/services/internal/problem"
 	"github.com/auditrail/auditrail/services/internal/settings"
 	"github.com/auditrail/auditrail/services/internal/topic"
@@ -27,6 +30,7 @@ type chosen struct {
 	ended chan struct{}  // closed when the background is over
 	read  chan struct{}  // closed once the table was read
 	table settings.Table // set before read is closed
+	calls limits.Table   // limits of API calls; set before read is closed
 
 	mu  sync.Mutex
 	err error // why it was not read yet; guarded by mu
@@ -43,9 +47,8 @@ func openChosen(cfg kafka.Config, log *zap.Logger) *chosen {
 func (c *chosen) open(ctx context.Context, cfg kafka.Config, log *zap.Logger) {
 	defer close(c.ended)
 	for {
-		table, err := openChecked(ctx, cfg, log)
+		err := c.openChecked(ctx, cfg, log)
 		if err == nil {
-			c.table = table
 			close(c.read)
 			return
 		}
@@ -64,18 +67,31 @@ func (c *chosen) open(ctx context.Context, cfg kafka.Config, log *zap.Logger) {
 	}
 }
 
-// openChecked opens the table once the topic of our own audit events is there,
-// too: whoever changes a setting needs both.
-func openChecked(ctx context.Context, cfg kafka.Config, log *zap.Logger) (settings.Table, error) {
+// openChecked opens the tables once the topics of our own audit events and API
+// calls are there, too: whoever changes a setting needs both, and who is called
+// without the other would tell nobody.
+func (c *chosen) openChecked(ctx context.Context, cfg kafka.Config, log *zap.Logger) error {
 	cl, err := kafka.Open(ctx, cfg, log)
 	if err != nil {
-		return settings.Table{}, err
+		return err
 	}
 	defer cl.Close()
-	if err := topic.CheckOne(ctx, cl, topic.Audit); err != nil {
-		return settings.Table{}, err
+	for _, name := range []string{topic.Audit, audit.APICallsTopic} {
+		if err := topic.CheckOne(ctx, cl, name); err != nil {
+			return err
+		}
 	}
-	return settings.Open(ctx, cfg, log)
+	table, err := settings.Open(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	calls, err := limits.Open(ctx, cfg, log)
+	if err != nil {
+		table.Close()
+		return err
+	}
+	c.table, c.calls = table, calls
+	return nil
 }
 
 func (c *chosen) close() {
@@ -83,7 +99,26 @@ func (c *chosen) close() {
 	<-c.ended
 	if table, err := c.all(); err == nil {
 		table.Close()
+		c.calls.Close()
 	}
+}
+
+// Limit is that of the table of limits: false, so that tiers count, for as long
+// as it was never read.
+func (c *chosen) Limit(customerUUID, api string) (apicall.Limit, bool) {
+	if _, err := c.all(); err != nil {
+		return apicall.Limit{}, false
+	}
+	return c.calls.Limit(customerUUID, api)
+}
+
+// limits returns the limits that were set for a subscription, from memory. The
+// error is that of of.
+func (c *chosen) limits(ctx context.Context, customerUUID string) (apicall.Override, error) {
+	if _, err := c.of(ctx, customerUUID); err != nil {
+		return apicall.Override{}, err
+	}
+	return c.calls.Peek(customerUUID), nil
 }
 
 // ready is the readiness check: the table was read.

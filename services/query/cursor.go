@@ -15,7 +15,6 @@ import (
 	"github.com/auditrail/auditrail/services/internal/field"
 	"github.com/auditrail/auditrail/services/internal/problem"
 	"github.com/auditrail/auditrail/services/internal/sqlgen"
-	"github.com/auditrail/auditrail/services/internal/sqlgen/param"
 	"github.com/auditrail/auditrail/services/internal/visibility"
 )
 
@@ -53,7 +52,7 @@ var (
 
 // decodeCursor reads the text of searchAfter, for an order. The error is for
 // the caller.
-func decodeCursor(text string, sort sqlgen.Sort) (*cursor, error) {
+func decodeCursor(text string, of *field.Table, sort sqlgen.Sort) (*cursor, error) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	if err != nil {
 		return nil, errCursor
@@ -68,7 +67,7 @@ func decodeCursor(text string, sort sqlgen.Sort) (*cursor, error) {
 		return nil, errCursorVersion
 	}
 	var c cursor
-	if err := json.Unmarshal(raw, &c, json.RejectUnknownMembers(true)); err != nil || !c.holds(sort) {
+	if err := json.Unmarshal(raw, &c, json.RejectUnknownMembers(true)); err != nil || !c.holds(of, sort) {
 		return nil, errCursor
 	}
 	return &c, nil
@@ -78,7 +77,7 @@ func decodeCursor(text string, sort sqlgen.Sort) (*cursor, error) {
 const latestDate = 253402300799999
 
 // holds says that every part is one that encode may have written.
-func (c *cursor) holds(sort sqlgen.Sort) bool {
+func (c *cursor) holds(of *field.Table, sort sqlgen.Sort) bool {
 	if c.Now <= 0 || c.Now > latestDate || c.Days < 0 || c.Days > maxDays || c.Total < 0 || c.Date < -latestDate || c.Date > latestDate {
 		return false
 	}
@@ -94,7 +93,12 @@ func (c *cursor) holds(sort sqlgen.Sort) bool {
 		return err == nil && a.Is6() && a.Zone() == ""
 	case field.Keyword, field.Text, field.Opaque:
 		return len(c.Value) <= sqlgen.SortBytes
-	case field.UUID, field.Instant, field.JSON:
+	case field.Instant:
+		if sort.Field != of.Date {
+			ms, err := strconv.ParseInt(string(c.Value), 10, 64)
+			return err == nil && ms >= -latestDate && ms <= latestDate
+		}
+	case field.UUID, field.JSON:
 	}
 	return len(c.Value) == 0
 }
@@ -107,8 +111,8 @@ func (c *cursor) position() *sqlgen.Position {
 // fingerprint tells one walk from another: by what was asked for, in which
 // order, and what the caller may see. It does not depend on the moment. Call it
 // before the default timeframe is added.
-func fingerprint(see visibility.Predicate, a *asked, sort sqlgen.Sort) ([]byte, error) {
-	params := param.Set{}
+func fingerprint(see visibility.View, a *asked, sort sqlgen.Sort) ([]byte, error) {
+	all := sqlgen.Count(see, sqlgen.Filter{})
 	order := ""
 	if sort.Field != nil {
 		order = sort.Field.Name
@@ -117,7 +121,7 @@ func fingerprint(see visibility.Predicate, a *asked, sort sqlgen.Sort) ([]byte, 
 	if a.filter.Where != nil {
 		where = a.filter.Where.String()
 	}
-	text, err := stdjson.Marshal([]any{see.SQL(params), params, where, a.filter.Start, a.filter.End, order, sort.Ascending})
+	text, err := stdjson.Marshal([]any{all.SQL(), all.Params(), where, a.filter.Start, a.filter.End, order, sort.Ascending})
 	sum := sha256.Sum256(text)
 	return sum[:16], err
 }
@@ -128,7 +132,7 @@ func cursorViolation(message string) problem.Violation {
 }
 
 // resume fixes what was asked for to the moment at which the walk began.
-func (c *cursor) resume(see visibility.Predicate, a *asked, sort sqlgen.Sort) error {
+func (c *cursor) resume(see visibility.View, a *asked, sort sqlgen.Sort) error {
 	print, err := fingerprint(see, a, sort)
 	if err != nil {
 		return err

@@ -84,7 +84,7 @@ func TestACursorPinsTheMoment(t *testing.T) {
 	old := audit.Event{ID: uuid.NewString(), CustomerUUID: manager.CustomerUUID, CreatedDate: began.AddDate(0, 0, -20).UnixMilli()}
 	older := audit.Event{ID: uuid.NewString(), CustomerUUID: manager.CustomerUUID, CreatedDate: began.AddDate(0, 0, -40).UnixMilli()}
 	db.insert(t, t, old, older)
-	print, err := fingerprint(visibility.For(manager), &asked{}, sqlgen.Sort{})
+	print, err := fingerprint(visibility.For(manager), &asked{of: field.Events}, sqlgen.Sort{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +194,7 @@ func FuzzCursor(f *testing.F) {
 		if !sqlgen.Sortable(sort.Field) {
 			sort.Field = nil
 		}
-		c, err := decodeCursor(text, sort)
+		c, err := decodeCursor(text, field.Events, sort)
 		if err != nil {
 			return
 		}
@@ -202,7 +202,7 @@ func FuzzCursor(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if d, err := decodeCursor(again, sort); err != nil || cmp.Diff(c, d, cmpopts.EquateEmpty()) != "" {
+		if d, err := decodeCursor(again, field.Events, sort); err != nil || cmp.Diff(c, d, cmpopts.EquateEmpty()) != "" {
 			t.Errorf("%+v came back as %+v, %v", c, d, err)
 		}
 		sqlgen.Rows(visibility.For(manager), sqlgen.Filter{}, sqlgen.Page{Sort: sort, After: c.position(), Limit: 1})

@@ -74,11 +74,11 @@ func (f *form) columns(v view) []column {
 	}
 	names := []string(v)
 	if !activity {
-		for _, row := range field.Events.Fields {
+		for _, row := range f.of.Fields {
 			names = append(names, row.Name)
 		}
 	}
-	elements, given := f.list("columns", len(field.Events.Fields))
+	elements, given := f.list("columns", len(f.of.Fields))
 	switch {
 	case given && len(elements) == 0:
 		f.violate(problem.Violation{Field: "columns", Message: "must not be an empty list; leave it out to get all columns"})
@@ -123,6 +123,11 @@ func (s *Service) export(w http.ResponseWriter, r *http.Request, id identity.Ide
 	if req.asked, err = readAsked(w, r, id, exportMembers, req.read); err != nil {
 		return err
 	}
+	return s.file(w, r, id, visibility.For(id), req)
+}
+
+// file answers an export of what see lets through.
+func (s *Service) file(w http.ResponseWriter, r *http.Request, id identity.Identity, see visibility.View, req exportRequest) error {
 	if err := s.bound(r.Context(), id, &req.asked); err != nil {
 		return err
 	}
@@ -142,18 +147,17 @@ func (s *Service) export(w http.ResponseWriter, r *http.Request, id identity.Ide
 		case <-done:
 		}
 	}()
-	see := visibility.For(id)
 	counted, err := s.countExport(ctx, see, req)
 	if err != nil {
 		return stopped(ctx, err)
 	}
 	event := req.event()
-	event.Status, event.AuditComment = "Started", fmt.Sprintf("%s: %d events when it began", event.AuditComment, counted)
+	event.Status, event.AuditComment = "Started", fmt.Sprintf("%s: %d %s when it began", event.AuditComment, counted, req.records())
 	if err := s.audit(r, id, event); err != nil {
 		return err
 	}
 	body := newExportBody(w, r, req, s.exportHeader(req))
-	err = s.exports.query(ctx, "export", sqlgen.Export(see, req.filter, fieldsOf(req.columns)), body.row)
+	err = s.exports.query(ctx, "export", sqlgen.Export(see, req.filter, fieldsOf(req.columns)), body.add)
 	err = stopped(ctx, err)
 	outcome, told := endExport(body, err)
 	if err != nil && body.begun {
@@ -166,7 +170,7 @@ func (s *Service) export(w http.ResponseWriter, r *http.Request, id identity.Ide
 	if outcome != "complete" {
 		event.Status = "Failure"
 	}
-	event.AuditComment += fmt.Sprintf(": %s, %d events sent", outcome, body.rows)
+	event.AuditComment += fmt.Sprintf(": %s, %d %s sent", outcome, body.rows, req.records())
 	// Whoever hung up is recorded too.
 	if err := s.audit(r.WithContext(context.WithoutCancel(r.Context())), id, event); err != nil {
 		s.log.Error("the end of an export is not recorded", zap.String("requestId", requestIDOf(r.Context())), zap.Int64("rows", body.rows), zap.Error(err))
@@ -192,12 +196,12 @@ func endExport(body *exportBody, err error) (outcome string, told error) {
 
 // countExport counts the events and refuses more than the limit. What arrives
 // after it is exported too: the limit is no cut.
-func (s *Service) countExport(ctx context.Context, see visibility.Predicate, req exportRequest) (n uint64, err error) {
+func (s *Service) countExport(ctx context.Context, see visibility.View, req exportRequest) (n uint64, err error) {
 	err = s.exports.query(ctx, "count", sqlgen.Count(see, req.filter), func(r driver.Rows) error { return r.Scan(&n) })
 	if most := s.cfg.ExportRows; err == nil && most > 0 && n > uint64(most) {
 		return n, &problem.Error{
 			Kind: problem.KindInvalid, Status: http.StatusUnprocessableEntity,
-			Detail: fmt.Sprintf("The export would have %d events; the limit is %d (--export-rows). Narrow it: a shorter time range (startDate, endDate), in several exports if need be, or a more exact query.", n, most),
+			Detail: fmt.Sprintf("The export would have %d %s; the limit is %d (--export-rows). Narrow it: a shorter time range (startDate, endDate), in several exports if need be, or a more exact query.", n, req.records(), most),
 			Header: s.limitHeader(),
 		}
 	}
@@ -258,8 +262,20 @@ func (req exportRequest) event() audit.Event {
 	for i, c := range req.columns {
 		names[i] = c.Name
 	}
+	target := "Audit Log"
+	if req.of == field.Calls {
+		target = "API Calls"
+	}
 	return audit.Event{
-		Action: "Export", TargetType: "Audit Log", TargetName: req.format,
+		Action: "Export", TargetType: target, TargetName: req.format,
 		AuditComment: atMost(req.describe("export"), audit.MaxStringBytes/2) + "; columns " + strings.Join(names, " "),
 	}
+}
+
+// records is what the export is of, for people.
+func (a *asked) records() string {
+	if a.of == field.Calls {
+		return "API calls"
+	}
+	return "events"
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/klauspost/compress/gzip"
 
+	"github.com/auditrail/auditrail/services/internal/field"
 	"github.com/auditrail/auditrail/services/internal/problem"
 )
 
@@ -47,7 +48,7 @@ type exportBody struct {
 	format format
 	name   string // of the file
 
-	dest  []any
+	row   *row
 	buf   []byte // not sent yet
 	rows  int64
 	begun bool
@@ -59,10 +60,8 @@ func newExportBody(w http.ResponseWriter, r *http.Request, req exportRequest, he
 	if req.format == "csv" {
 		b.format = csvFormat{columns: req.columns, zone: req.zone}
 	}
-	b.name = "audit-events-" + req.filter.Now.UTC().Format("20060102T150405Z") + "." + req.format
-	for _, c := range req.columns {
-		b.dest = append(b.dest, newDest(c.Type))
-	}
+	b.name = map[*field.Table]string{field.Events: "audit-events-", field.Calls: "api-calls-"}[req.of] + req.filter.Now.UTC().Format("20060102T150405Z") + "." + req.format
+	b.row = newRow(req.of, fieldsOf(req.columns))
 	if acceptsGzip(r) {
 		b.zip = gzip.NewWriter(w)
 		b.out = b.zip
@@ -105,16 +104,16 @@ func (b *exportBody) begin() {
 	b.buf = b.format.head(b.buf)
 }
 
-// row adds the current row. The error is errClientGone when the client hung up
+// add adds the current row. The error is errClientGone when the client hung up
 // or reads too slowly.
-func (b *exportBody) row(rows driver.Rows) error {
-	if err := rows.Scan(b.dest...); err != nil {
+func (b *exportBody) add(rows driver.Rows) error {
+	if err := b.row.scan(rows); err != nil {
 		return err
 	}
 	if !b.begun {
 		b.begin()
 	}
-	b.buf = b.format.row(b.buf, b.dest)
+	b.buf = b.format.row(b.buf, b.row.shown)
 	b.rows++
 	if len(b.buf) < exportPiece {
 		return nil

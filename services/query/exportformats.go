@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/auditrail/auditrail/services/internal/field"
+	"github.com/auditrail/auditrail/services/internal/visibility"
 )
 
 // csvFormat writes RFC 4180: UTF-8, CRLF, a header of titles. Dates are ISO 8601
@@ -100,6 +101,9 @@ func appendCell(b []byte, s string) []byte {
 // with = + - @, a tab or a line end, or a wide form of them; spaces, invisible
 // characters and apostrophes before that do not count.
 func formula(s string) bool {
+	if s == visibility.Hidden { // a dash alone is none
+		return false
+	}
 	for _, r := range s {
 		switch r {
 		case '=', '+', '-', '@', '\t', '\r', '\n',

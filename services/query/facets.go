@@ -91,7 +91,7 @@ func (s *Service) facets(w http.ResponseWriter, r *http.Request, id identity.Ide
 		answer = fmt.Appendf(answer, `],"totalCount":%d,`, facets[0].total)
 		answer = req.appendApplied(answer)
 		answer = append(answer, `,"completeUpTo":`+complete+"}"...)
-		return found{answer, int64(min(facets[0].total, 1<<62))}, nil
+		return found{body: answer, events: int64(min(facets[0].total, 1<<62))}, nil
 	})
 }
 
@@ -109,7 +109,7 @@ type valueCount struct {
 }
 
 // count counts the values of fields, one facet a field.
-func (s *Service) count(ctx context.Context, see visibility.Predicate, filter sqlgen.Filter, fields []*field.Field, size int64) ([]facet, error) {
+func (s *Service) count(ctx context.Context, see visibility.View, filter sqlgen.Filter, fields []*field.Field, size int64) ([]facet, error) {
 	facets := make([]facet, len(fields))
 	for i, f := range fields {
 		facets[i].field = f

@@ -7,7 +7,6 @@ import (
 
 	"github.com/auditrail/auditrail/services/internal/field"
 	"github.com/auditrail/auditrail/services/internal/identity"
-	"github.com/auditrail/auditrail/services/internal/problem"
 	"github.com/auditrail/auditrail/services/internal/qql"
 	"github.com/auditrail/auditrail/services/internal/sqlgen"
 	"github.com/auditrail/auditrail/services/internal/visibility"
@@ -18,9 +17,9 @@ const defaultFieldValues = 10
 
 // described are the fields whose values are listed: those of type Keyword.
 var described = func() (fields []*field.Field) {
-	for i := range field.Events.Fields {
-		if field.Events.Fields[i].Type == field.Keyword {
-			fields = append(fields, &field.Events.Fields[i])
+	for _, f := range allOf(field.Events) {
+		if f.Type == field.Keyword {
+			fields = append(fields, f)
 		}
 	}
 	return fields
@@ -40,7 +39,7 @@ func (s *Service) fields(w http.ResponseWriter, r *http.Request, id identity.Ide
 	if err != nil {
 		return err
 	}
-	var a asked
+	a := asked{of: field.Events}
 	if err := s.bound(r.Context(), id, &a); err != nil {
 		return err
 	}
@@ -56,26 +55,21 @@ func (s *Service) fields(w http.ResponseWriter, r *http.Request, id identity.Ide
 		answer := append(appendFields(nil, facets), ',')
 		answer = a.appendApplied(answer)
 		answer = append(answer, `,"completeUpTo":`+complete+"}"...)
-		return found{answer, int64(min(facets[0].total, 1<<62))}, nil
+		return found{body: answer, events: int64(min(facets[0].total, 1<<62))}, nil
 	})
 }
 
 // valuesParameter reads the only parameter.
 func valuesParameter(r *http.Request) (size int64, err error) {
-	size = defaultFieldValues
-	for name, values := range r.URL.Query() {
-		if name != "values" || len(values) > 1 {
-			return 0, problem.Invalid(problem.Violation{Field: problem.Shorten(name), Message: "is not known, or given more than once; known is values"})
-		}
-		if values[0] == "" {
-			continue
-		}
-		if size, err = parseWhole(values[0]); err != nil || size < 0 || size > maxFacetSize {
-			limit := fmt.Sprintf("0 to %d", maxFacetSize)
-			return 0, problem.Invalid(problem.Violation{Field: name, Value: problem.Shorten(values[0]), Limit: limit, Message: "must be " + limit})
-		}
+	f, err := readParameters(r, field.Events, []string{"values"}, nil)
+	if err != nil {
+		return 0, err
 	}
-	return size, nil
+	size, ok := f.number("values", 0, maxFacetSize)
+	if !ok {
+		size = defaultFieldValues
+	}
+	return size, f.err()
 }
 
 // appendFields begins the answer's object: the member fields.
@@ -85,8 +79,7 @@ func appendFields(b []byte, facets []facet) []byte {
 		values[f.field] = f
 	}
 	b = append(b, `{"fields":[`...)
-	for i := range field.Events.Fields {
-		f := &field.Events.Fields[i]
+	for i, f := range allOf(field.Events) {
 		if i > 0 {
 			b = append(b, ',')
 		}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
-	"github.com/auditrail/auditrail/services/internal/field"
 	"github.com/auditrail/auditrail/services/internal/problem"
 	"github.com/auditrail/auditrail/services/internal/qql"
 )
@@ -31,7 +30,7 @@ func (f *form) where() qql.Expr {
 	if len(f.violations) > broken {
 		return nil
 	}
-	x, errs := qql.FromFilters(field.Events, filters)
+	x, errs := qql.FromFilters(f.of, filters)
 	for i := range filters {
 		if err := errs[i]; err != nil {
 			at := fmt.Sprintf("where[%d]", i)

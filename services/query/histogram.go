@@ -10,6 +10,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
+	"github.com/auditrail/auditrail/services/internal/field"
 	"github.com/auditrail/auditrail/services/internal/identity"
 	"github.com/auditrail/auditrail/services/internal/problem"
 	"github.com/auditrail/auditrail/services/internal/sqlgen"
@@ -28,6 +29,7 @@ type histogramRequest struct {
 	asked
 	interval *interval // nil: auto
 	zone     *time.Location
+	by       *field.Field // counts by its values, too; nil: not
 }
 
 // read reads histogramMembers.
@@ -74,51 +76,81 @@ func (s *Service) histogram(w http.ResponseWriter, r *http.Request, id identity.
 	})
 }
 
-func (s *Service) runHistogram(ctx context.Context, see visibility.Predicate, req histogramRequest) (found, error) {
+func (s *Service) runHistogram(ctx context.Context, see visibility.View, req histogramRequest) (found, error) {
 	complete := s.horizon.completeUpTo()
-	from, to, err := s.span(ctx, see, req.filter)
+	all, err := s.series(ctx, see, req)
 	if err != nil {
 		return found{}, err
 	}
+	answer := all.appendJSON([]byte{'{'})
+	answer = append(answer, ',')
+	answer = req.appendApplied(answer)
+	answer = append(answer, `,"completeUpTo":`+complete+"}"...)
+	return found{body: answer, events: int64(min(all.total, 1<<62))}, nil
+}
+
+// series are the counts of a histogram.
+type series struct {
+	interval string
+	zone     *time.Location
+	starts   []int64
+	counts   []uint64
+	by       []map[string]uint64 // counts by the values of req.by; nil: not asked
+	total    uint64
+}
+
+// appendJSON appends the members that say them.
+func (h *series) appendJSON(b []byte) []byte {
+	b = append(b, `"buckets":[`...)
+	for i, start := range h.starts {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = fmt.Appendf(b, `{"start":%d,"count":%d`, start, h.counts[i])
+		if h.by != nil {
+			b = appendCounts(append(b, `,"states":`...), h.by[i])
+		}
+		b = append(b, '}')
+	}
+	b = fmt.Appendf(b, `],"interval":"%s","timezone":`, h.interval)
+	b = appendText(b, h.zone.String())
+	return fmt.Appendf(b, `,"totalCount":%d`, h.total)
+}
+
+// series counts what a histogram shows.
+func (s *Service) series(ctx context.Context, see visibility.View, req histogramRequest) (series, error) {
+	h := series{zone: req.zone}
+	from, to, err := s.span(ctx, see, req.filter)
+	if err != nil {
+		return h, err
+	}
 	var in interval
-	var starts []int64
-	var counts []uint64
 	for _, in = range req.candidates(from, to) {
-		if starts = in.cover(from, to, req.zone); len(starts) > maxBuckets {
+		h.interval = in.name
+		if h.starts = in.cover(from, to, req.zone); len(h.starts) > maxBuckets {
 			continue
 		}
-		if starts, counts, err = s.countBuckets(ctx, see, req, in, starts, to); err != nil {
-			return found{}, err
+		if err := s.countBuckets(ctx, see, req, in, &h, to); err != nil {
+			return h, err
 		}
-		if len(starts) <= maxBuckets {
+		if len(h.starts) <= maxBuckets {
 			break
 		}
 	}
-	if len(starts) > maxBuckets {
-		return found{}, tooManyBuckets(in)
+	if len(h.starts) > maxBuckets {
+		return h, tooManyBuckets(in)
 	}
-	var total uint64
-	answer := []byte(`{"buckets":[`)
-	for i, start := range starts {
-		if i > 0 {
-			answer = append(answer, ',')
-		}
-		answer = fmt.Appendf(answer, `{"start":%d,"count":%d}`, start, counts[i])
-		total += counts[i]
+	for _, n := range h.counts {
+		h.total += n
 	}
-	answer = fmt.Appendf(answer, `],"interval":"%s","timezone":`, in.name)
-	answer = appendText(answer, req.zone.String())
-	answer = fmt.Appendf(answer, `,"totalCount":%d,`, total)
-	answer = req.appendApplied(answer)
-	answer = append(answer, `,"completeUpTo":`+complete+"}"...)
-	return found{answer, int64(min(total, 1<<62))}, nil
+	return h, nil
 }
 
 // span is what a histogram covers: what was asked for, and where that is open,
 // from the first event to now, or to the last event when the query itself says
 // something about createdDate. A start of 0 means everything: it is open.
 // from > to: there is nothing.
-func (s *Service) span(ctx context.Context, see visibility.Predicate, filter sqlgen.Filter) (from, to int64, err error) {
+func (s *Service) span(ctx context.Context, see visibility.View, filter sqlgen.Filter) (from, to int64, err error) {
 	from, to = math.MinInt64, filter.Now.UnixMilli()
 	if filter.Start != nil {
 		from, to = *filter.Start, max(to, *filter.Start)
@@ -165,33 +197,50 @@ func (req *histogramRequest) candidates(from, to int64) []interval {
 
 // countBuckets counts the events of each bucket. Where the end is open, buckets
 // of the future are added as far as there are events.
-func (s *Service) countBuckets(ctx context.Context, see visibility.Predicate, req histogramRequest, in interval, starts []int64, to int64) ([]int64, []uint64, error) {
-	least := len(starts)
+func (s *Service) countBuckets(ctx context.Context, see visibility.View, req histogramRequest, in interval, h *series, to int64) error {
+	least := len(h.starts)
 	if least == 0 {
-		return nil, nil, nil
+		return nil
 	}
 	if req.filter.End == nil {
-		starts = in.starts(starts, to+aheadOfNow.Milliseconds(), req.zone, math.MaxInt)
+		h.starts = in.starts(h.starts, to+aheadOfNow.Milliseconds(), req.zone, math.MaxInt)
 	}
-	counts := make([]uint64, len(starts))
-	err := s.engine.query(ctx, "histogram", sqlgen.Histogram(see, req.filter, starts), func(r driver.Rows) error {
+	h.counts = make([]uint64, len(h.starts))
+	stmt := sqlgen.Histogram(see, req.filter, h.starts)
+	if req.by != nil {
+		stmt = sqlgen.HistogramBy(see, req.filter, h.starts, req.by)
+		h.by = make([]map[string]uint64, len(h.starts))
+	}
+	err := s.engine.query(ctx, "histogram", stmt, func(r driver.Rows) error {
 		var start int64
+		var value string
 		var n uint64
-		if err := r.Scan(&start, &n); err != nil {
+		dest := []any{&start, &n}
+		if req.by != nil {
+			dest = []any{&start, &value, &n}
+		}
+		if err := r.Scan(dest...); err != nil {
 			return err
 		}
-		i, found := slices.BinarySearch(starts, start)
+		i, found := slices.BinarySearch(h.starts, start)
 		if !found {
 			return fmt.Errorf("no bucket at %d", start)
 		}
-		counts[i] = n
+		h.counts[i] += n
+		if req.by != nil {
+			if h.by[i] == nil {
+				h.by[i] = map[string]uint64{}
+			}
+			h.by[i][value] += n
+		}
 		return nil
 	})
-	n := len(starts)
-	for n > least && counts[n-1] == 0 {
+	n := len(h.starts)
+	for n > least && h.counts[n-1] == 0 {
 		n--
 	}
-	return starts[:n], counts[:n], err
+	h.starts, h.counts = h.starts[:n], h.counts[:n]
+	return err
 }
 
 func tooManyBuckets(in interval) error {

@@ -17,6 +17,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/auditrail/auditrail/pkg/apicall"
 	"github.com/auditrail/auditrail/pkg/emit"
 	"github.com/auditrail/auditrail/services/internal/bytesize"
 	"github.com/auditrail/auditrail/services/internal/identity"
@@ -49,6 +50,11 @@ type Limits struct {
 	ExportTimeout     time.Duration `name:"export-timeout" help:"Longest time an export may take in ClickHouse and on its way to the client; then it ends with a row that says so." default:"15m"`
 	ExportRows        int64         `name:"export-rows" help:"Most events of one export; one that would have more is refused with advice to narrow it. -1: no limit." default:"1000000"`
 	ExportConcurrency int           `name:"export-concurrency" help:"Exports that may run at the same time, at most half of them for one subscription; the others wait. Searches have places of their own." default:"2"`
+
+	RedisURL         string        `name:"redis-url" help:"Redis that counts the API calls of all replicas, such as redis://host:6379/0. Empty: each replica counts its own, which is right for one." default:""`
+	LimitsFailClosed bool          `name:"limits-fail-closed" help:"Answer calls 503 while their limits cannot be enforced, because Redis is away. Without it they run, and are counted in auditrail_query_api_calls_unenforced_total."`
+	APICallWait      time.Duration `name:"api-call-wait" help:"Longest time an API call waits, as Queued, while as many of its subscription run as may; then it is Blocked (Concurrency). 0: it does not wait." default:"0s"`
+	LimitsConflict   bool          `name:"limits-conflict" help:"Answer blocked API calls 409 with code 1960 (concurrency) or 1965 (rate) in place of 429, for clients that look for these."`
 }
 
 // Defaults of Config, as in its tags.
@@ -74,6 +80,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.ExportTimeout < 0 || c.ExportRows < -1 || c.ExportConcurrency < 0 {
 		return c, errors.New("--export-timeout and --export-concurrency must not be negative, nor --export-rows but for -1, no limit")
+	}
+	if c.APICallWait < 0 {
+		return c, errors.New("--api-call-wait must not be negative")
 	}
 	if c.Timeout == 0 {
 		c.Timeout = defaultTimeout
@@ -108,6 +117,10 @@ type Deps struct {
 	// Ops receives the metrics and the readiness checks "clickhouse",
 	// "settings" and "token-keys". The caller serves it, or Run does.
 	Ops *ops.Ops
+	// CallLimits is asked for the limits of API calls in place of those that were
+	// set for subscriptions. Nil, the default, means those. For tests
+	// and measurements.
+	CallLimits apicall.Limits
 }
 
 // Service is the query service without a listener. Safe for concurrent use.
@@ -122,6 +135,7 @@ type Service struct {
 	emitter  *emit.Emitter // of the product's own audit events
 	metrics  *metrics
 	verifier *identity.Verifier
+	calls    *calls // of the API itself
 	handler  http.Handler
 
 	stopping chan struct{} // closed by Drain
@@ -156,6 +170,11 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	s := &Service{cfg: cfg, log: deps.Log, engine: eng, stored: tracker, settings: openChosen(cfg.Kafka, deps.Log), emitter: emitter, metrics: m, verifier: verifier}
 	s.exports, s.stopping = eng.forExports(), make(chan struct{})
+	if s.calls, err = s.openCalls(cfg, deps); err != nil {
+		s.settings.close()
+		tracker.Close()
+		return nil, errors.Join(err, closeEmitter(emitter), eng.close())
+	}
 	s.horizon.follow(tracker, deps.Log)
 	s.handler = s.routes()
 	deps.Ops.Ready("clickhouse", eng.ready)
@@ -169,10 +188,10 @@ func New(cfg Config, deps Deps) (*Service, error) {
 func (s *Service) Handler() http.Handler { return s.handler }
 
 // drain is how long a request in hand may need to its end: to wait for its
-// turn, to run into the time limit, to wait with its answer, to record it, and
+// place and its turn, to run into the time limit, to wait with its answer, to record it, and
 // to send it.
 func (s *Service) drain() time.Duration {
-	return 2*s.cfg.QueueWait + s.cfg.Timeout + timeoutGrace + auditTimeout + drainGrace
+	return s.cfg.APICallWait + 2*s.cfg.QueueWait + s.cfg.Timeout + timeoutGrace + auditTimeout + drainGrace
 }
 
 // Drain ends exports, which may take longer than anybody waits for the end of a
@@ -184,7 +203,7 @@ func (s *Service) Close() error {
 	s.horizon.close()
 	s.stored.Close()
 	s.settings.close()
-	return errors.Join(closeEmitter(s.emitter), s.engine.close())
+	return errors.Join(s.calls.close(), closeEmitter(s.emitter), s.engine.close())
 }
 
 // Run serves the read API and the operators' endpoints until ctx ends, then

@@ -11,20 +11,63 @@ import (
 
 	"github.com/auditrail/auditrail/services/internal/field"
 	"github.com/auditrail/auditrail/services/internal/sqlgen"
+	"github.com/auditrail/auditrail/services/internal/visibility"
 )
 
-// record reads rows made by sqlgen.Rows and writes them as JSON. It is reused
-// from row to row. Owned by one goroutine.
-type record struct {
-	dest []any // one pointer a field, in the order of field.Events.Fields
+// row reads rows of some columns. It is reused from row to row. Owned by one
+// goroutine.
+type row struct {
+	dest   []any // one pointer a column
+	hidden *bool // the caller may not see whose the row is; nil: always
+	shown  []any // dest, but for what is hidden and has no text of its own
 }
 
-func newRecord() *record {
-	r := &record{dest: make([]any, len(field.Events.Fields))}
-	for i, f := range field.Events.Fields {
-		r.dest[i] = newDest(f.Type)
+// newRow is for columns of a table.
+func newRow(of *field.Table, columns []*field.Field) *row {
+	r := &row{}
+	for _, f := range columns {
+		r.dest = append(r.dest, newDest(f.Type))
+	}
+	r.shown = append(r.shown, r.dest...)
+	if of == field.Calls {
+		r.hidden = new(bool)
+		r.dest = append(r.dest, r.hidden)
 	}
 	return r
+}
+
+// scan reads the current row.
+func (r *row) scan(rows driver.Rows) error {
+	if err := rows.Scan(r.dest...); err != nil || r.hidden == nil {
+		return err
+	}
+	for i := range r.shown {
+		if _, address := r.dest[i].(*netip.Addr); !address {
+			continue
+		}
+		if r.shown[i] = r.dest[i]; *r.hidden {
+			dash := visibility.Hidden
+			r.shown[i] = &dash
+		}
+	}
+	return nil
+}
+
+// record reads rows made by sqlgen.Rows and writes them as JSON.
+type record struct {
+	*row
+	of *field.Table
+}
+
+func newRecord(of *field.Table) *record { return &record{newRow(of, allOf(of)), of} }
+
+// allOf are the fields of a table.
+func allOf(of *field.Table) []*field.Field {
+	fields := make([]*field.Field, len(of.Fields))
+	for i := range of.Fields {
+		fields[i] = &of.Fields[i]
+	}
+	return fields
 }
 
 // newDest is what a column of a type is scanned into.
@@ -43,16 +86,17 @@ func newDest(t field.Type) any {
 	return new(string)
 }
 
-// scan reads the current row.
-func (r *record) scan(rows driver.Rows) error { return rows.Scan(r.dest...) }
-
 // appendJSON appends the fields of a view as a JSON object: some always, the
 // others only when they are not empty.
-func (r *record) appendJSON(b []byte, v view) []byte {
+func (r *record) appendJSON(b []byte, v view) []byte { return r.appendFields(b, v.shows) }
+
+// appendFields appends an object of the fields that are shown, and of those the
+// empty ones that always are.
+func (r *record) appendFields(b []byte, shows func(name string, always bool) (shown, empty bool)) []byte {
 	b = append(b, '{')
 	first := true
-	for i, f := range field.Events.Fields {
-		shown, always := v.shows(f.Name, f.Always)
+	for i, f := range r.of.Fields {
+		shown, always := shows(f.Name, f.Always)
 		if !shown {
 			continue
 		}
@@ -64,7 +108,7 @@ func (r *record) appendJSON(b []byte, v view) []byte {
 		b = append(b, f.Name...)
 		b = append(b, '"', ':')
 		var empty bool
-		if b, empty = appendValue(b, f.Type, r.dest[i]); empty && !always {
+		if b, empty = appendValue(b, f.Type, r.shown[i]); empty && !always {
 			b = b[:start]
 			continue
 		}
@@ -75,13 +119,19 @@ func (r *record) appendJSON(b []byte, v view) []byte {
 
 // position is the row's place in an order; see sqlgen.Position.
 func (r *record) position(sort sqlgen.Sort) (value []byte, date int64, id uuid.UUID) {
-	for i := range field.Events.Fields {
-		f := &field.Events.Fields[i]
+	for i := range r.of.Fields {
+		f := &r.of.Fields[i]
 		switch d := r.dest[i].(type) {
 		case *uuid.UUID:
-			id = *d
+			if f == r.of.ID {
+				id = *d
+			}
 		case *int64:
-			date = *d
+			if f == r.of.Date {
+				date = *d
+			} else if f == sort.Field {
+				value = strconv.AppendInt(nil, *d, 10)
+			}
 		case *uint32:
 			if f == sort.Field {
 				value = strconv.AppendUint(nil, uint64(*d), 10)

@@ -16,7 +16,7 @@ import (
 // fill makes a record with some fields set, by JSON name.
 func fill(t *testing.T, values map[string]any) *record {
 	t.Helper()
-	r := newRecord()
+	r := newRecord(field.Events)
 	for i, f := range field.Events.Fields {
 		v, ok := values[f.Name]
 		if !ok {
@@ -42,13 +42,13 @@ func TestEmptyRecordShowsTheSamplesFields(t *testing.T) {
 	want := `{"id":"00000000-0000-0000-0000-000000000000","auditEnabledAppId":0,"applicationName":"","moduleCode":"","moduleName":"",` +
 		`"userName":"","userRole":"","userUuid":"","customerUuid":"","client":"","sourceIp":"","createdDate":0,"targetType":"",` +
 		`"targetName":"","action":"","status":"","auditComment":"","externalChangeLink":""}`
-	if d := cmp.Diff(string(newRecord().appendJSON(nil, nil)), want); d != "" {
+	if d := cmp.Diff(string(newRecord(field.Events).appendJSON(nil, nil)), want); d != "" {
 		t.Errorf("(-got +want)\n%s", d)
 	}
 }
 
 func TestRecordAdditionsComeOnlyWhenNotEmpty(t *testing.T) {
-	base := string(newRecord().appendJSON(nil, nil))
+	base := string(newRecord(field.Events).appendJSON(nil, nil))
 	for _, c := range []struct{ name, value, want string }{
 		{"endpointType", "Web UI", `,"endpointType":"Web UI"`},
 		{"businessUnit", "EU", `,"businessUnit":"EU"`},

@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/auditrail/auditrail/services/internal/field"
 	"github.com/auditrail/auditrail/services/internal/problem"
 )
 
@@ -73,6 +74,7 @@ func brokenBody(r *http.Request, err error) error {
 // form reads the members of a request's JSON object and collects every broken
 // rule. Members that are absent, null or empty text count as not given.
 type form struct {
+	of         *field.Table // whose fields it names
 	members    map[string]jsontext.Value
 	blank      map[string]jsontext.Value // null or empty text
 	violations []problem.Violation
@@ -82,7 +84,7 @@ type form struct {
 // is an empty object. Unknown and repeated members are violations; text that
 // is not JSON, or not an object, is an error.
 func readForm(body []byte, allowed []string) (*form, error) {
-	f := &form{members: map[string]jsontext.Value{}, blank: map[string]jsontext.Value{}}
+	f := &form{of: field.Events, members: map[string]jsontext.Value{}, blank: map[string]jsontext.Value{}}
 	if body == nil {
 		return f, nil
 	}
@@ -165,12 +167,21 @@ func (f *form) violate(v problem.Violation) {
 
 func (f *form) unknown(name string, allowed []string) {
 	message := "is not known; known are " + strings.Join(allowed, ", ")
+	if len(allowed) == 0 {
+		message = "is not known; there are none here"
+	}
 	for _, a := range allowed {
-		if strings.EqualFold(a, name) {
+		if plain := plainName(name); plain == plainName(a) || len(plain) > 3 && strings.Contains(plainName(a), plain) {
 			message = "is not known; did you mean " + a
+			break
 		}
 	}
 	f.violate(problem.Violation{Field: problem.Shorten(name), Message: message})
+}
+
+// plainName is a name without what is often mistaken: case, separators, plural.
+func plainName(name string) string {
+	return strings.TrimSuffix(strings.NewReplacer("_", "", "-", "", "[]", "").Replace(strings.ToLower(name)), "s")
 }
 
 // text returns a string member; ok is false when it is not given or broken.

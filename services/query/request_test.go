@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/auditrail/auditrail/services/internal/field"
 	"github.com/auditrail/auditrail/services/internal/problem"
 	"github.com/auditrail/auditrail/services/internal/sqlgen"
 )
@@ -40,7 +41,9 @@ func parseSearch(body []byte) (req searchRequest, err error) {
 	return req, err
 }
 
-func between(start, end *int64) asked { return asked{filter: sqlgen.Filter{Start: start, End: end}} }
+func between(start, end *int64) asked {
+	return asked{of: field.Events, filter: sqlgen.Filter{Start: start, End: end}}
+}
 
 func TestParseSearchAccepts(t *testing.T) {
 	for _, c := range []struct {
@@ -71,6 +74,7 @@ func TestParseSearchAccepts(t *testing.T) {
 			t.Errorf("%s: %v", c.body, err)
 			continue
 		}
+		c.want.of = field.Events
 		if d := cmp.Diff(got, c.want, cmp.AllowUnexported(searchRequest{}, asked{}, cursor{})); d != "" {
 			t.Errorf("%s (-got +want)\n%s", c.body, d)
 		}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/auditrail/auditrail/pkg/apicall"
 	"github.com/auditrail/auditrail/services/internal/identity"
 	"github.com/auditrail/auditrail/services/internal/problem"
 )
@@ -19,20 +20,33 @@ type endpoint struct {
 	method string
 	path   string // http.ServeMux path pattern
 	serve  func(w http.ResponseWriter, r *http.Request, id identity.Identity) error
+	// file says that a request is answered by a file, which takes its time: such
+	// calls hold no place among the concurrent ones. nil: none is.
+	file func(*http.Request) bool
 }
+
+// api is what limits and the list of API calls call it.
+func (e endpoint) api() string { return strings.TrimPrefix(e.path, "/") }
 
 // endpoints is the route table.
 func (s *Service) endpoints() []endpoint {
+	always := func(*http.Request) bool { return true }
 	return []endpoint{
-		{"search", http.MethodPost, "/audit-log/admin/search", s.search},
-		{"facets", http.MethodPost, "/audit-log/admin/search/facets", s.facets},
-		{"histogram", http.MethodPost, "/audit-log/admin/search/histogram", s.histogram},
-		{"export", http.MethodPost, "/audit-log/admin/search/export", s.export},
-		{"validate", http.MethodPost, "/audit-log/admin/search/validate", s.validate},
-		{"fields", http.MethodGet, "/audit-log/admin/search/fields", s.fields},
-		{"event", http.MethodGet, "/audit-log/admin/events/{id}", s.event},
-		{"settings", http.MethodGet, "/audit-log/admin/settings", s.showSettings},
-		{"settings", http.MethodPut, "/audit-log/admin/settings", s.changeSettings},
+		{"search", http.MethodPost, "/audit-log/admin/search", s.search, nil},
+		{"facets", http.MethodPost, "/audit-log/admin/search/facets", s.facets, nil},
+		{"histogram", http.MethodPost, "/audit-log/admin/search/histogram", s.histogram, nil},
+		{"export", http.MethodPost, "/audit-log/admin/search/export", s.export, always},
+		{"validate", http.MethodPost, "/audit-log/admin/search/validate", s.validate, nil},
+		{"fields", http.MethodGet, "/audit-log/admin/search/fields", s.fields, nil},
+		{"event", http.MethodGet, "/audit-log/admin/events/{id}", s.event, nil},
+		{"settings", http.MethodGet, "/audit-log/admin/settings", s.showSettings, nil},
+		{"settings", http.MethodPut, "/audit-log/admin/settings", s.changeSettings, nil},
+		{"limits", http.MethodGet, limitsPath, s.showLimits, nil},
+		{"limits", http.MethodPut, limitsPath, s.changeLimits, nil},
+		{"limits", http.MethodDelete, limitsPath, s.dropLimits, nil},
+		{"api-calls", http.MethodGet, callsPath, s.apiCalls, wantsCSV},
+		{"api-calls-summary", http.MethodGet, callsPath + "/summary", s.callsSummary, nil},
+		{"api-call", http.MethodGet, callsPath + "/{callId}", s.apiCall, nil},
 	}
 }
 
@@ -47,7 +61,7 @@ func (s *Service) routes() http.Handler {
 	for path, group := range byPath {
 		methods := make(map[string]http.Handler, len(group))
 		for _, e := range group {
-			methods[e.method] = named(e.name, authenticate(s.endpoint(e)))
+			methods[e.method] = named(e.name, authenticate(s.limited(e)))
 		}
 		mux.Handle(path, s.byMethod(methods))
 	}
@@ -56,6 +70,26 @@ func (s *Service) routes() http.Handler {
 		problem.Write(w, r, s.log, problem.Newf(problem.KindNotFound, "There is nothing at %s.", problem.Shorten(r.URL.Path)))
 	})
 	return s.observe(s.recover(mux))
+}
+
+// limited puts an endpoint under its limits.
+func (s *Service) limited(e endpoint) http.Handler {
+	var options []apicall.Option
+	if e.path == limitsPath { // limits must not keep out who would change them
+		options = append(options, apicall.Unlimited())
+	}
+	placed := s.calls.Handler(e.api(), s.endpoint(e), options...)
+	if e.file == nil {
+		return placed
+	}
+	unplaced := s.calls.Handler(e.api(), s.endpoint(e), append(options, apicall.Unplaced())...)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if e.file(r) {
+			unplaced.ServeHTTP(w, r)
+		} else {
+			placed.ServeHTTP(w, r)
+		}
+	})
 }
 
 // byMethod picks the handler of the request's method, or answers 405.

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/auditrail/auditrail/pkg/apicall"
 	"github.com/auditrail/auditrail/services/internal/identity"
 	"github.com/auditrail/auditrail/services/internal/ops"
 	"github.com/auditrail/auditrail/services/internal/problem"
@@ -31,8 +32,21 @@ type bench struct {
 	logs   *observer.ObservedLogs
 }
 
-// newBench makes a service; edit, when not nil, changes its configuration.
+// unlimited are the limits of tests that are about something else.
+type unlimited struct{}
+
+func (unlimited) Limit(string, string) (apicall.Limit, bool) { return apicall.Limit{}, true }
+
+// newBench makes a service without limits of calls; edit, when not nil, changes
+// its configuration.
 func newBench(t testing.TB, db store.Config, edit func(*Config)) *bench {
+	t.Helper()
+	return newLimitedBench(t, db, unlimited{}, edit)
+}
+
+// newLimitedBench makes a service with limits of calls; nil: those that are set
+// for subscriptions, and their tiers'.
+func newLimitedBench(t testing.TB, db store.Config, limits apicall.Limits, edit func(*Config)) *bench {
 	t.Helper()
 	issuer, err := identity.OpenIssuer(t.TempDir())
 	if err != nil {
@@ -45,7 +59,7 @@ func newBench(t testing.TB, db store.Config, edit func(*Config)) *bench {
 		edit(&cfg)
 	}
 	o := ops.New(log)
-	s, err := New(cfg, Deps{Log: log, Ops: o})
+	s, err := New(cfg, Deps{Log: log, Ops: o, CallLimits: limits})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/auditrail/auditrail/services/internal/field"
 	"github.com/auditrail/auditrail/services/internal/identity"
 	"github.com/auditrail/auditrail/services/internal/problem"
 	"github.com/auditrail/auditrail/services/internal/sqlgen"
@@ -61,7 +62,7 @@ func (req *searchRequest) read(f *form) {
 		return
 	}
 	var err error
-	if req.after, err = decodeCursor(text, req.sort); err != nil {
+	if req.after, err = decodeCursor(text, f.of, req.sort); err != nil {
 		f.violate(cursorViolation(err.Error()))
 	}
 }
@@ -74,7 +75,11 @@ func (s *Service) search(w http.ResponseWriter, r *http.Request, id identity.Ide
 	if req.asked, err = readAsked(w, r, id, searchMembers, req.read); err != nil {
 		return err
 	}
-	see := visibility.For(id)
+	return s.page(w, r, id, visibility.For(id), req)
+}
+
+// page answers a search for what see lets through.
+func (s *Service) page(w http.ResponseWriter, r *http.Request, id identity.Identity, see visibility.View, req searchRequest) (err error) {
 	next := cursor{} // what the next page begins with
 	if next.Query, err = fingerprint(see, &req.asked, req.sort); err != nil {
 		return err
@@ -88,14 +93,18 @@ func (s *Service) search(w http.ResponseWriter, r *http.Request, id identity.Ide
 		return err
 	}
 	next.Now, next.Days = req.filter.Now.UnixMilli(), req.days
-	return s.answer(w, r, id, req.describe("search"), func(ctx context.Context) (found, error) {
+	what := "search"
+	if req.of == field.Calls {
+		what = "search of API calls"
+	}
+	return s.answer(w, r, id, req.describe(what), func(ctx context.Context) (found, error) {
 		return s.runSearch(ctx, see, req, next)
 	})
 }
 
 // runSearch runs the page and the count side by side and returns the answer's
 // body. In a walk, the count is that of its beginning.
-func (s *Service) runSearch(ctx context.Context, see visibility.Predicate, req searchRequest, next cursor) (found, error) {
+func (s *Service) runSearch(ctx context.Context, see visibility.View, req searchRequest, next cursor) (found, error) {
 	complete := s.horizon.completeUpTo()
 	// One more than is shown: it tells whether there is more.
 	page := sqlgen.Page{Sort: req.sort, Offset: req.pageNumber * req.pageSize, Limit: req.pageSize + 1}
@@ -103,11 +112,14 @@ func (s *Service) runSearch(ctx context.Context, see visibility.Predicate, req s
 		page.After = req.after.position()
 	}
 	answer := []byte(`{"auditRecords":[`)
+	if req.of == field.Calls {
+		answer = []byte(`{"apiCalls":[`)
+	}
 	var rows int64
 	var count uint64
 	g, run := errgroup.WithContext(ctx)
 	g.Go(s.guard(ctx, func() error {
-		rec := newRecord()
+		rec := newRecord(req.of)
 		return s.engine.query(run, "rows", sqlgen.Rows(see, req.filter, page), func(r driver.Rows) error {
 			if rows++; rows > req.pageSize {
 				return nil
@@ -137,7 +149,11 @@ func (s *Service) runSearch(ctx context.Context, see visibility.Predicate, req s
 	if req.after != nil {
 		next.Total = req.after.Total
 	}
-	answer = fmt.Appendf(answer, `],"totalCount":%d,"pageNumber":%d,"pageSize":%d,`, next.Total, req.pageNumber, req.pageSize)
+	answer = fmt.Appendf(answer, `],"totalCount":%d,`, next.Total)
+	if req.of == field.Events { // API calls are walked by searchAfter alone
+		answer = fmt.Appendf(answer, `"pageNumber":%d,`, req.pageNumber)
+	}
+	answer = fmt.Appendf(answer, `"pageSize":%d,`, req.pageSize)
 	answer = req.appendApplied(answer)
 	answer = append(answer, `,"completeUpTo":`+complete...)
 	if rows > req.pageSize {
@@ -147,7 +163,7 @@ func (s *Service) runSearch(ctx context.Context, see visibility.Predicate, req s
 		}
 		answer = append(answer, `,"searchAfter":"`+after+`"`...)
 	}
-	return found{append(answer, '}'), min(rows, req.pageSize)}, nil
+	return found{body: append(answer, '}'), events: min(rows, req.pageSize)}, nil
 }
 
 // total makes one story of two statements that saw the table at slightly

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/auditrail/auditrail/pkg/audit"
+	"github.com/auditrail/auditrail/services/internal/audited"
 	"github.com/auditrail/auditrail/services/internal/identity"
 	"github.com/auditrail/auditrail/services/internal/ktable"
 	"github.com/auditrail/auditrail/services/internal/problem"
@@ -109,20 +110,28 @@ func (s *Service) changeSettings(w http.ResponseWriter, r *http.Request, id iden
 	}
 	record := func(ctx context.Context, e audit.Event) error { return s.audit(r.WithContext(ctx), id, e) }
 	_, after, err := s.settings.table.Update(r.Context(), id.CustomerUUID, change.apply, record)
-	switch {
-	case errors.Is(err, settings.ErrMeanwhile):
-		return &problem.Error{Kind: problem.KindConflict, Cause: err, Detail: "The settings were changed by somebody else at this moment. Nothing was changed; look at them and try again."}
-	case errors.Is(err, ktable.ErrUnconfirmed):
-		return &problem.Error{Kind: problem.KindUnavailable, Cause: err, RetryAfter: retryAfter, Detail: "The change could not be confirmed: it may or may not take effect. Look at the settings before you repeat it."}
-	case errors.Is(err, ktable.ErrBehind):
-		return &problem.Error{Kind: problem.KindUnavailable, Cause: err, RetryAfter: retryAfter, Detail: "The settings cannot be read at the moment. Nothing was changed; try again shortly."}
-	case errors.Is(err, settings.ErrUnrecorded):
-		// The change was made, and its request is recorded.
-		s.log.Error("the outcome of a change of settings is not recorded as an audit event", zap.String("requestId", requestIDOf(r.Context())), zap.String("tenant", id.CustomerUUID), zap.Error(err))
-	case err != nil:
+	if err := s.changed(r, id, "settings", err); err != nil {
 		return err
 	}
 	return answerSettings(w, id, after)
+}
+
+// changed is what the caller is told of a change of something, by the error of
+// its audited.Object.
+func (s *Service) changed(r *http.Request, id identity.Identity, what string, err error) error {
+	switch {
+	case errors.Is(err, audited.ErrMeanwhile):
+		return &problem.Error{Kind: problem.KindConflict, Cause: err, Detail: "The " + what + " were changed by somebody else at this moment. Nothing was changed; look at them and try again."}
+	case errors.Is(err, ktable.ErrUnconfirmed):
+		return &problem.Error{Kind: problem.KindUnavailable, Cause: err, RetryAfter: retryAfter, Detail: "The change could not be confirmed: it may or may not take effect. Look at the " + what + " before you repeat it."}
+	case errors.Is(err, ktable.ErrBehind):
+		return &problem.Error{Kind: problem.KindUnavailable, Cause: err, RetryAfter: retryAfter, Detail: "The " + what + " cannot be read at the moment. Nothing was changed; try again shortly."}
+	case errors.Is(err, audited.ErrUnrecorded):
+		// The change was made, and its request is recorded.
+		s.log.Error("the outcome of a change is not recorded as an audit event", zap.String("what", what), zap.String("requestId", requestIDOf(r.Context())), zap.String("tenant", id.CustomerUUID), zap.Error(err))
+		return nil
+	}
+	return err
 }
 
 // settingsChange is what a request changes: nil leaves as it is.

@@ -33,13 +33,13 @@ func (f *form) sort() (sort sqlgen.Sort) {
 		inner.violate(problem.Violation{Field: "order", Value: problem.Shorten(order), Limit: "asc or desc", Message: "must be asc or desc"})
 	}
 	f.within("sort", inner)
-	if sort.Field != nil && sort.Field.Type == field.Instant && !sort.Ascending {
+	if sort.Field != nil && sort.Field == f.of.Date && !sort.Ascending {
 		return sqlgen.Sort{} // the order of the primary key
 	}
 	return sort
 }
 
-// field returns the row of field.Events.Fields that a member names, in any case, among
+// field returns the row of the table that a member names, in any case, among
 // those that fit; nil when it is not given or broken.
 func (f *form) field(name string, fit func(*field.Field) bool) *field.Field {
 	text, ok := f.text(name)
@@ -51,14 +51,14 @@ func (f *form) field(name string, fit func(*field.Field) bool) *field.Field {
 
 // named finds a field that the request names at a place.
 func (f *form) named(at, name string, fit func(*field.Field) bool) *field.Field {
-	found := field.Find(field.Events.Fields, name)
+	found := field.Find(f.of.Fields, name)
 	if found != nil && fit(found) {
 		return found
 	}
 	var names []string
-	for i := range field.Events.Fields {
-		if fit(&field.Events.Fields[i]) {
-			names = append(names, field.Events.Fields[i].Name)
+	for _, of := range allOf(f.of) {
+		if fit(of) {
+			names = append(names, of.Name)
 		}
 	}
 	f.violate(problem.Violation{Field: at, Value: problem.Shorten(name), Limit: strings.Join(names, ", "), Message: "must be one of " + strings.Join(names, ", ")})
@@ -70,6 +70,7 @@ func (f *form) named(at, name string, fit func(*field.Field) bool) *field.Field 
 func (f *form) object(at string, raw jsontext.Value, allowed []string) (inner *form, ok bool) {
 	if raw.Kind() == '{' {
 		if inner, err := readForm(raw, allowed); err == nil {
+			inner.of = f.of
 			return inner, true
 		}
 	}

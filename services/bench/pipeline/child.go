@@ -16,6 +16,7 @@ import (
 	"github.com/alecthomas/kong"
 	"go.uber.org/zap"
 
+	"github.com/auditrail/auditrail/pkg/apicall"
 	"github.com/auditrail/auditrail/services/broker"
 	"github.com/auditrail/auditrail/services/engine"
 	"github.com/auditrail/auditrail/services/ingest"
@@ -134,9 +135,14 @@ func (s childSpec) run(ctx context.Context, ready func(addr string)) error {
 	return errors.New("nothing to be")
 }
 
+// unlimited are the limits of API calls: what is measured is the service.
+type unlimited struct{}
+
+func (unlimited) Limit(string, string) (apicall.Limit, bool) { return apicall.Limit{}, true }
+
 // serveQuery is the query service, all of it, on a port of its own.
 func serveQuery(ctx context.Context, cfg query.Config, log *zap.Logger, ready func(addr string)) error {
-	s, err := query.New(cfg, query.Deps{Log: log, Ops: ops.New(log)}) //nolint:contextcheck // its clients outlive any one request
+	s, err := query.New(cfg, query.Deps{Log: log, Ops: ops.New(log), CallLimits: unlimited{}}) //nolint:contextcheck // its clients outlive any one request
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/auditrail/auditrail/pkg/audit"
+	"github.com/auditrail/auditrail/services/internal/audited"
 	"github.com/auditrail/auditrail/services/internal/kafka"
 	"github.com/auditrail/auditrail/services/internal/ktable"
 	"github.com/auditrail/auditrail/services/internal/testenv"
@@ -66,8 +67,8 @@ func TestAChangeEndsBetweenAnyTwoSteps(t *testing.T) {
 		changed bool     // what the settings are then
 		again   []string // what a repetition records
 	}{
-		"after it was recorded that it is requested": {statusRequested, false, []string{statusRequested, statusSuccess}},
-		"after it was written":                       {statusSuccess, true, nil},
+		"after it was recorded that it is requested": {audited.StatusRequested, false, []string{audited.StatusRequested, audited.StatusSuccess}},
+		"after it was written":                       {audited.StatusSuccess, true, nil},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			t.Parallel()
@@ -79,7 +80,7 @@ func TestAChangeEndsBetweenAnyTwoSteps(t *testing.T) {
 				return nil
 			}}
 			_, _, err := table.Update(t.Context(), "c", auditSearches, r.record)
-			if !errors.Is(err, errDied) || errors.Is(err, ErrUnrecorded) != c.changed {
+			if !errors.Is(err, errDied) || errors.Is(err, audited.ErrUnrecorded) != c.changed {
 				t.Errorf("got %v", err)
 			}
 			if got := table.Peek("c").AuditSearches; got != c.changed {
@@ -105,10 +106,10 @@ func TestTheOutcomeOfAChangeIsRecorded(t *testing.T) {
 		// second is done when the change is about to be written.
 		second func(t *testing.T, table Table, cl *kgo.Client, s *Settings)
 	}{
-		"refused": {nil, statusFailure, func(_ *testing.T, _ Table, _ *kgo.Client, s *Settings) {
+		"refused": {nil, audited.StatusFailure, func(_ *testing.T, _ Table, _ *kgo.Client, s *Settings) {
 			s.others = map[string]json.RawMessage{"big": json.RawMessage(`"` + strings.Repeat("x", 4<<20) + `"`)}
 		}},
-		"unknown": {ktable.ErrUnconfirmed, statusUnknown, func(t *testing.T, _ Table, cl *kgo.Client, _ *Settings) {
+		"unknown": {ktable.ErrUnconfirmed, audited.StatusUnknown, func(t *testing.T, _ Table, cl *kgo.Client, _ *Settings) {
 			if _, err := kadm.NewClient(cl).DeleteTopic(t.Context(), topic.Settings); err != nil {
 				t.Error(err)
 			}
@@ -124,10 +125,10 @@ func TestTheOutcomeOfAChangeIsRecorded(t *testing.T) {
 				}
 				return auditSearches(s)
 			}, r.record)
-			if err == nil || c.want != nil && !errors.Is(err, c.want) || errors.Is(err, ErrUnrecorded) {
+			if err == nil || c.want != nil && !errors.Is(err, c.want) || errors.Is(err, audited.ErrUnrecorded) {
 				t.Errorf("got %v", err)
 			}
-			if d := cmp.Diff(r.statuses, []string{statusRequested, c.status}); d != "" {
+			if d := cmp.Diff(r.statuses, []string{audited.StatusRequested, c.status}); d != "" {
 				t.Errorf("(-got +want)\n%s", d)
 			}
 		})
@@ -149,7 +150,7 @@ func TestAChangeIsCarriedThrough(t *testing.T) {
 	if err != nil || !after.AuditSearches {
 		t.Errorf("got %+v, %v", after, err)
 	}
-	if d := cmp.Diff(statuses, []string{statusRequested, statusSuccess}); d != "" {
+	if d := cmp.Diff(statuses, []string{audited.StatusRequested, audited.StatusSuccess}); d != "" {
 		t.Errorf("(-got +want)\n%s", d)
 	}
 }
@@ -158,19 +159,19 @@ func TestAChangeMeanwhileIsNotOverwritten(t *testing.T) {
 	t.Parallel()
 	table, _ := newTable(t)
 	r := &trail{fail: func(status string) error {
-		if status != statusRequested {
+		if status != audited.StatusRequested {
 			return nil
 		}
 		_, err := table.Change(t.Context(), "c", func(s *Settings) error { s.DefaultTimeframeDays = 90; return nil })
 		return err
 	}}
-	if _, _, err := table.Update(t.Context(), "c", auditSearches, r.record); !errors.Is(err, ErrMeanwhile) {
-		t.Errorf("got %v, want %v", err, ErrMeanwhile)
+	if _, _, err := table.Update(t.Context(), "c", auditSearches, r.record); !errors.Is(err, audited.ErrMeanwhile) {
+		t.Errorf("got %v, want %v", err, audited.ErrMeanwhile)
 	}
 	if got := table.Peek("c"); got.AuditSearches || got.DefaultTimeframeDays != 90 {
 		t.Errorf("got %+v", got)
 	}
-	if d := cmp.Diff(r.statuses, []string{statusRequested, statusFailure}); d != "" {
+	if d := cmp.Diff(r.statuses, []string{audited.StatusRequested, audited.StatusFailure}); d != "" {
 		t.Errorf("(-got +want)\n%s", d)
 	}
 }
