@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/auditrail/auditrail/pkg/audit"
@@ -45,9 +46,10 @@ type Running struct {
 	// mu holds the records of the call in order, so that no sign of life
 	// follows the end.
 	mu     sync.Mutex
-	record audit.APICall // guarded by mu but for what describe fills in; as are placed and ended
-	placed bool
-	ended  bool
+	record audit.APICall // guarded by mu but for what describe fills in
+	ended  bool          // guarded by mu
+
+	placed atomic.Bool // it has a place to give back, or may have one
 
 	prev, next *Running  // in Calls.open, guarded by Calls.mu
 	told       time.Time // when it gave its last sign of life; guarded by Calls.mu
@@ -132,6 +134,7 @@ func (run *Running) enter(state string) time.Time {
 
 // turnAway tells that a call does not run, and why.
 func (c *Calls) turnAway(run *Running, err error) {
+	run.release()
 	run.mu.Lock()
 	defer run.mu.Unlock()
 	state, status := audit.StateFinished, 0
@@ -210,13 +213,9 @@ func (run *Running) because(reason string) {
 	run.record.Reason = clean(reason, audit.MaxReasonBytes)
 }
 
-// release gives the call's place back, if it has one, before its end.
+// release gives the call's place back, if it may have one, before its end.
 func (run *Running) release() {
-	run.mu.Lock()
-	placed := run.placed
-	run.placed = false
-	run.mu.Unlock()
-	if placed {
+	if run.placed.Load() && run.placed.Swap(false) {
 		run.calls.giveBack(run)
 	}
 }
