@@ -75,7 +75,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Unplaced: h.unplaced, Unlimited: h.unlimited,
 	}
 	if err := h.calls.begin(r.Context(), &x.run, &call); err != nil {
-		h.calls.refuse(w, &x.run, err)
+		h.calls.refuse(w, &x.run, call.RequestID, err)
 		return
 	}
 	x.run.setHeaders(w.Header())
