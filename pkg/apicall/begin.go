@@ -110,26 +110,28 @@ func (c *Calls) begin(ctx context.Context, run *Running, call *Call) error {
 func (run *Running) start() {
 	c := run.calls
 	run.mu.Lock()
-	if run.record.State == audit.StateQueued {
+	waited := run.record.State == audit.StateQueued
+	run.started = run.submitted
+	if waited || !c.local {
+		run.started = time.Now() // else no time has passed, and a look at the clock is dear
+	}
+	if waited {
 		c.count.waiting.Add(-1)
 	} else {
 		c.enlist(run)
 	}
 	c.count.running.Add(1)
-	run.started = run.enter(audit.StateRunning)
+	run.enter(audit.StateRunning, run.started)
 	c.emit(&run.record)
 	run.mu.Unlock()
 }
 
-// enter changes the record to a state, and returns when. mu is held, or nobody
-// else knows of the call yet.
-func (run *Running) enter(state string) time.Time {
+// enter changes the record to a state. mu is held.
+func (run *Running) enter(state string, now time.Time) {
+	run.record.State = state
 	// The time since is monotonic: a wall clock that is set back cannot put the
 	// change before the submission.
-	now := time.Now()
-	run.record.State = state
 	run.record.UpdatedDate = run.submitted.Add(now.Sub(run.submitted)).UnixMilli()
-	return now
 }
 
 // turnAway tells that a call does not run, and why.
@@ -162,7 +164,7 @@ func (c *Calls) turnAway(run *Running, err error) {
 	if run.record.Method != "" {
 		run.record.HTTPStatus = uint32(status)
 	}
-	run.enter(state)
+	run.enter(state, time.Now())
 	run.ended = true
 	c.emit(&run.record)
 	if waited {
@@ -189,7 +191,8 @@ func (run *Running) End(status int, reason string) {
 		return
 	}
 	run.ended = true
-	now := run.enter(audit.StateFinished)
+	now := time.Now()
+	run.enter(audit.StateFinished, now)
 	run.record.DurationMs = uint32(min(max(now.Sub(run.started).Milliseconds(), 0), 1<<32-1))
 	run.record.HTTPStatus = 0
 	if status >= 100 && status <= 599 {

@@ -74,7 +74,7 @@ func wantsPlace(err error) bool {
 func (c *Calls) queue(run *Running) {
 	run.mu.Lock()
 	defer run.mu.Unlock()
-	run.enter(audit.StateQueued)
+	run.enter(audit.StateQueued, time.Now())
 	c.count.waiting.Add(1)
 	c.emit(&run.record)
 	c.enlist(run)
