@@ -102,7 +102,7 @@ func (cfg Config) withDefaults() (Config, error) {
 		cfg.ClientAddress = peer
 	}
 	if cfg.RequestID == nil {
-		cfg.RequestID = func(r *http.Request) string { return r.Header.Get("X-Request-Id") }
+		cfg.RequestID = func(r *http.Request) string { return sent(r, "X-Request-Id") }
 	}
 	cfg.Logger = sampled(cfg.Logger)
 	return cfg, nil
