@@ -99,7 +99,7 @@ func (c *Calls) begin(ctx context.Context, run *Running, call *Call) error {
 		}
 	}
 	if err := c.admit(ctx, run); err != nil {
-		c.turnAway(run, err)
+		c.turnAway(run, err) //nolint:contextcheck // a place is given back also when the request is over
 		return err
 	}
 	run.start()
