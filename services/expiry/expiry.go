@@ -102,6 +102,9 @@ const (
 	// not looked at yet.
 	fetchBytes  = 4 << 20
 	unpackBytes = 16 << 20
+	// topicRefresh is how often the topic is looked up: it may be made anew some
+	// time after it was deleted.
+	topicRefresh = 10 * time.Second
 	// repeatEvery is how often a failure that goes on is logged.
 	repeatEvery = 10 * time.Second
 )
@@ -149,7 +152,7 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 	}
 	e.metrics = newMetrics(deps.Ops.Registry, e)
 	client, err := kafka.Open(ctx, cfg.Kafka, deps.Log,
-		kgo.ConsumerGroup(cfg.Group), kgo.ConsumeTopics(topic.APICallsPattern), kgo.ConsumeRegex(),
+		kgo.ConsumerGroup(cfg.Group), kgo.ConsumeTopics(topic.APICallsPattern), kgo.ConsumeRegex(), kgo.MetadataMaxAge(topicRefresh),
 		kgo.SessionTimeout(cfg.session()), kgo.HeartbeatInterval(cfg.session()/heartbeats), kgo.RebalanceTimeout(rebalanceTimeout),
 		kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(),
 		// A call whose last record Kafka has dropped is long over.
@@ -199,8 +202,10 @@ func (e *expirer) loop(ctx context.Context) {
 		}
 		e.client.AllowRebalance()
 		if anew {
-			// The client finds the topic again under its new id.
-			e.client.PurgeTopicsFromConsuming(audit.APICallsTopic)
+			// The client finds the topic again under its new id: that which it
+			// reads, and that which it writes.
+			e.client.PurgeTopicsFromClient(audit.APICallsTopic)
+			e.client.ForceMetadataRefresh()
 		}
 	}
 }
