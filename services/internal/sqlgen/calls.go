@@ -45,11 +45,12 @@ func latest(v visibility.Calls, f Filter, params param.Set) string {
 func Call(v visibility.Calls, id uuid.UUID) Statement {
 	params := param.Set{}
 	call := "toUUID(" + params.Text("id", id.String()) + ")"
-	// The events know the call's place in the key.
+	// The events know the call's place in the key: one place, unless its module
+	// told of it with several submittedDates.
 	return Statement{
-		sql: "SELECT " + columns(field.Calls) + " FROM (SELECT " + v.Columns("c", params) + " FROM api_calls AS c FINAL WHERE " + v.SQL("c", params) +
+		sql: "SELECT " + columns(field.Calls) + " FROM (SELECT " + v.Columns("c", params) + ", c.version AS version FROM api_calls AS c FINAL WHERE " + v.SQL("c", params) +
 			" AND c.call_id = " + call + " AND c.submitted_date IN (SELECT e.submitted_date FROM api_call_events AS e WHERE " + v.SQL("e", params) +
-			" AND e.call_id = " + call + ")) LIMIT 1",
+			" AND e.call_id = " + call + ")) ORDER BY version DESC LIMIT 1",
 		params: params,
 	}
 }
