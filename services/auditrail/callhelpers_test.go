@@ -119,10 +119,11 @@ func (c caller) limit(t *testing.T, override string, replicas ...string) {
 	if r := c.call(t, http.MethodPut, limitsPath, override); r.status != http.StatusOK {
 		t.Fatalf("PUT %s: %d %s", limitsPath, r.status, r.body)
 	}
-	for _, addr := range replicas { // an answer is of what counts now
-		if r := c.at(addr).get(t, limitsPath); r.status != http.StatusOK || r.member(t, "override") == nil {
-			t.Fatalf("GET %s of %s: %d %s", limitsPath, addr, r.status, r.body)
-		}
+	for _, addr := range replicas {
+		testenv.Until(t, deadline, nil, "the limits to count at "+addr, func() (bool, string) {
+			r := c.at(addr).get(t, limitsPath)
+			return r.status == http.StatusOK && r.member(t, "override") != nil, r.body
+		})
 	}
 }
 
