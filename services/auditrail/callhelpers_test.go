@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -32,11 +33,12 @@ const (
 type caller struct {
 	addr, token string
 	client      *http.Client
+	id          string // of the next request; "": a new one
 }
 
 // caller calls dev's own API.
 func (d *devProcess) caller(token string) caller {
-	return caller{d.http, token, http.DefaultClient}
+	return caller{addr: d.http, token: token, client: http.DefaultClient}
 }
 
 // manager is a Manager of the demo's Standard subscription.
@@ -72,7 +74,7 @@ func (r reply) member(t *testing.T, name string) any {
 }
 
 func (c caller) do(ctx context.Context, method, path string, body io.Reader) reply {
-	r := reply{id: uuid.NewString()}
+	r := reply{id: cmp.Or(c.id, uuid.NewString())}
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+c.addr+path, body)
 	if err != nil {
 		r.err = err
@@ -130,6 +132,7 @@ func (c caller) limit(t *testing.T, override string, replicas ...string) {
 // held is a call whose body has no end yet: it keeps its place.
 type held struct {
 	t       *testing.T
+	id      string // of the request
 	body    *io.PipeWriter
 	runs    chan struct{} // closed when it has its place
 	replied chan reply
@@ -139,7 +142,8 @@ type held struct {
 func (c caller) hold(t *testing.T) *held {
 	t.Helper()
 	r, w := io.Pipe()
-	h := &held{t: t, body: w, runs: make(chan struct{}), replied: make(chan reply, 1)}
+	c.id = uuid.NewString()
+	h := &held{t: t, id: c.id, body: w, runs: make(chan struct{}), replied: make(chan reply, 1)}
 	// The server asks for the body when the call runs.
 	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got100Continue: func() { close(h.runs) }})
 	transport := &http.Transport{ExpectContinueTimeout: deadline}
@@ -243,7 +247,7 @@ func (c caller) until(t *testing.T, qql, state, history string) apiCall {
 // seen is until of the call that was answered, which it says how long it took.
 func (c caller) seen(t *testing.T, r reply, state, history string) apiCall {
 	t.Helper()
-	a := c.until(t, byRequest(r), state, history)
+	a := c.until(t, byRequest(r.id), state, history)
 	t.Logf("%s: in the list %s after the answer", state, time.Since(r.at).Round(time.Millisecond))
 	if a.HTTPStatus != r.status {
 		t.Errorf("listed with status %d, answered %d", a.HTTPStatus, r.status)
@@ -251,7 +255,7 @@ func (c caller) seen(t *testing.T, r reply, state, history string) apiCall {
 	return a
 }
 
-func byRequest(r reply) string { return fmt.Sprintf("requestId:%q", r.id) }
+func byRequest(id string) string { return fmt.Sprintf("requestId:%q", id) }
 
 // replica starts auditrail query on the Kafka, the ClickHouse and the token keys
 // of dev, and returns once it is ready.

@@ -66,7 +66,7 @@ func TestCallsRunIntoLimitsAndAreListed(t *testing.T) {
 		if a := manager.seen(t, r, audit.StateBlockedRate, audit.StateBlockedRate); a.Reason != r.member(t, "detail") {
 			t.Errorf("the list says %q, the answer %q", a.Reason, r.member(t, "detail"))
 		}
-		manager.until(t, byRequest(first), audit.StateFinished, "Running, Finished")
+		manager.until(t, byRequest(first.id), audit.StateFinished, "Running, Finished")
 	})
 
 	t.Run("concurrency", func(t *testing.T) {
@@ -96,7 +96,7 @@ func TestCallsRunIntoLimitsAndAreListed(t *testing.T) {
 			if i == 0 {
 				manager.seen(t, r, audit.StateBlockedConcurrency, audit.StateBlockedConcurrency)
 			} else {
-				manager.until(t, byRequest(r), audit.StateBlockedConcurrency, audit.StateBlockedConcurrency)
+				manager.until(t, byRequest(r.id), audit.StateBlockedConcurrency, audit.StateBlockedConcurrency)
 			}
 		}
 	})
@@ -126,8 +126,8 @@ func TestCallsRunIntoLimitsAndAreListed(t *testing.T) {
 	t.Run("kill", func(t *testing.T) {
 		t.Parallel()
 		addr, process := d.replica(t)
-		manager.at(addr).hold(t).running()
-		listed := manager.until(t, `state:Running AND api:"audit-log/admin/search"`, audit.StateRunning, audit.StateRunning)
+		running := manager.at(addr).hold(t).running()
+		listed := manager.until(t, byRequest(running.id), audit.StateRunning, audit.StateRunning)
 		process.Kill()
 		killed := time.Now()
 		byID := fmt.Sprintf("callId:%q", listed.CallID)
