@@ -203,8 +203,8 @@ Its recent API calls, this search among them:
 Acme has no limits on its calls. Initech has those of its tier, 300 an hour: the last of these is answered 429 and listed as Blocked (Rate):
 
   T=$(%s)
-  for i in $(seq 301); do curl -s -o /dev/null -w '%%{http_code}\n' http://%s/audit-log/admin/search/fields -H "Authorization: Bearer $T"; done | uniq -c
-  curl -s 'http://%s/audit-log/admin/api-calls?pageSize=1&state=Blocked+(Rate)' -H "Authorization: Bearer $T"
+  curl -s -o /dev/null -w '%%{http_code}\n' 'http://%s/audit-log/admin/search/fields#[1-301]' -H "Authorization: Bearer $T" | uniq -c
+  sleep 2; curl -s 'http://%s/audit-log/admin/api-calls?pageSize=1&state=Blocked+(Rate)' -H "Authorization: Bearer $T"
 
 `, c.DataDir, httpAddr, httpAddr, c.KafkaAddr, c.ClickHouseAddr, c.ClickHouseHTTPAddr, hint, httpAddr, token, httpAddr, token,
 		limitedDemo().command(token), httpAddr, httpAddr)
