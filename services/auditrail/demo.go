@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,6 +61,11 @@ var demoIdentities = []demoIdentity{
 	person("Globex", liteCustomer, 2, "Sofia Rossi", identity.RoleScanner, identity.TierExpressLite),
 	person("Initech", nextCustomer, 1, "Nina Weber", identity.RoleManager, identity.TierStandard),
 	person("Initech", nextCustomer, 2, "Omar Haddad", identity.RoleReader, identity.TierStandard),
+}
+
+// limitedDemo is the Manager of the subscription to try limits with.
+func limitedDemo() demoIdentity {
+	return demoIdentities[slices.IndexFunc(demoIdentities, func(d demoIdentity) bool { return d.CustomerUUID == nextCustomer })]
 }
 
 // about describes the person in a line.

@@ -200,9 +200,14 @@ Its recent API calls, this search among them:
 
   curl -s http://%s/audit-log/admin/api-calls -H "Authorization: Bearer $(%s)"
 
-Acme has no limits on its calls. Initech, below, has those of its tier: 2 at a time, 300 an hour.
+Acme has no limits on its calls. Initech has those of its tier, 300 an hour: the last of these is answered 429 and listed as Blocked (Rate):
 
-`, c.DataDir, httpAddr, httpAddr, c.KafkaAddr, c.ClickHouseAddr, c.ClickHouseHTTPAddr, hint, httpAddr, token, httpAddr, token)
+  T=$(%s)
+  curl -s -o /dev/null -w '%%{http_code}\n' 'http://%s/audit-log/admin/search/fields#[1-301]' -H "Authorization: Bearer $T" | uniq -c
+  sleep 2; curl -s 'http://%s/audit-log/admin/api-calls?pageSize=1&state=Blocked+(Rate)' -H "Authorization: Bearer $T"
+
+`, c.DataDir, httpAddr, httpAddr, c.KafkaAddr, c.ClickHouseAddr, c.ClickHouseHTTPAddr, hint, httpAddr, token, httpAddr, token,
+		limitedDemo().command(token), httpAddr, httpAddr)
 	if c.DemoRate > 0 {
 		fmt.Fprintf(w, "Demo identities, each a command that prints its token:\n\n")
 		for _, d := range demoIdentities {

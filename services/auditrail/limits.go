@@ -49,8 +49,8 @@ func (c *limitsShowCmd) Run(ctx context.Context, log *zap.Logger) error {
 // Run sets the limits.
 func (c *limitsSetCmd) Run(ctx context.Context, log *zap.Logger) error {
 	var o apicall.Override
-	if err := json.Unmarshal([]byte(c.Limits), &o); err != nil {
-		return fmt.Errorf("the limits: %w", err)
+	if err := o.UnmarshalJSON([]byte(c.Limits)); err != nil {
+		return err
 	}
 	return c.setLimits(ctx, o, log)
 }

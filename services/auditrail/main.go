@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+	redislog "github.com/redis/go-redis/v9/logging"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 )
@@ -45,6 +46,7 @@ func main() {
 	var c cli
 	app := kong.Parse(&c, kong.Name("auditrail"), kong.Description(about), envNames, demoVars(), kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 	log := newLogger(c.LogLevel, c.LogFormat)
+	redislog.Disable() // it writes past log what comes back as errors, too
 
 	// The first signal asks for a drain, the second ends the process at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
