@@ -52,7 +52,7 @@ func (s *Service) callsSummary(w http.ResponseWriter, r *http.Request, id identi
 }
 
 func (s *Service) summarise(ctx context.Context, id identity.Identity, see visibility.Calls, req histogramRequest) (found, error) {
-	complete := s.horizon.completeUpTo()
+	complete := s.horizon.completeUpTo(req.of)
 	h, err := s.series(ctx, see, req)
 	if err != nil {
 		return found{}, err
