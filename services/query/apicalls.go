@@ -5,6 +5,7 @@ import (
 	"mime"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -101,17 +102,23 @@ func (s *Service) apiCalls(w http.ResponseWriter, r *http.Request, id identity.I
 }
 
 // wantsCSV says that a request is for a file: by its parameter format, else by
-// its Accept.
+// its Accept, when that prefers it to JSON.
 func wantsCSV(r *http.Request) bool {
 	if format := r.URL.Query().Get("format"); format != "" {
 		return format == "csv"
 	}
+	prefers := map[string]float64{}
 	for part := range strings.SplitSeq(strings.Join(r.Header.Values("Accept"), ","), ",") {
-		if media, params, err := mime.ParseMediaType(strings.TrimSpace(part)); err == nil && media == "text/csv" && params["q"] != "0" {
-			return true
+		media, params, err := mime.ParseMediaType(strings.TrimSpace(part))
+		if err != nil {
+			continue
+		}
+		prefers[media] = 1
+		if q, err := strconv.ParseFloat(params["q"], 64); err == nil {
+			prefers[media] = q
 		}
 	}
-	return false
+	return prefers["text/csv"] > prefers["application/json"]
 }
 
 // errNoCall is the answer for a call that is not there, or not in the caller's

@@ -5,6 +5,8 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -309,6 +311,38 @@ func (b *bench) refusesLite(t *testing.T, rt *rapid.T, id identity.Identity) {
 	}
 }
 
+func TestWhatIsPreferredIsAnswered(t *testing.T) {
+	for accept, want := range map[string]bool{
+		"": false, "*/*": false, "application/json": false, "text/csv": true, "Text/CSV; header=present": true, "text/csv;q=0.5, */*;q=0.1": true,
+		"application/json, text/csv": false, "application/json, text/csv;q=0.1": false, "text/csv, application/json;q=0.9": true, "text/csv;q=0.0": false, "text/csv;q=0": false,
+	} {
+		for query, want := range map[string]bool{"": want, "?format=": want, "?format=csv": true, "?format=json": false} {
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, callsPath+query, nil)
+			r.Header.Set("Accept", accept)
+			if got := wantsCSV(r); got != want {
+				t.Errorf("%q %q: %v", accept, query, got)
+			}
+		}
+	}
+}
+
+// TestASummaryIsThereWithoutCounters: only what is left of limits is not told.
+func TestASummaryIsThereWithoutCounters(t *testing.T) {
+	b := newLimitedBench(t, newDatabase(t).cfg, nil, func(c *Config) { c.RedisURL = "redis://user:hunter2@127.0.0.1:1" })
+	w := b.do(t, &standard, "GET", callsPath+"/summary", "")
+	if w.Code != 200 || !strings.Contains(w.Body.String(), `"states":{}`) || !strings.Contains(w.Body.String(), `"budgets":null`) {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if b.logs.FilterMessageSnippet("what is left of the limits is not told").Len() != 1 {
+		t.Errorf("logged: %v", b.logs.All())
+	}
+	for _, e := range b.logs.All() {
+		if strings.Contains(fmt.Sprint(e.Message, e.ContextMap()), "hunter2") {
+			t.Errorf("a secret in the log: %v", e)
+		}
+	}
+}
+
 func TestCallsOfThePastWeekAreTheDefault(t *testing.T) {
 	db := newDatabase(t)
 	b := newBench(t, db.cfg, nil)
@@ -351,6 +385,8 @@ func TestWrongParametersAreNamed(t *testing.T) {
 		"?startDate=1750000000001&endDate=0":    {"must not be after endDate"},
 		"?qql=colour:red":                       {`"field":"qql"`},
 		"?searchAfter=x":                        {`"field":"searchAfter"`},
+		"?userName=%ff&sort=%c3(":               {`"field":"userName"`, `"field":"sort"`, "must be UTF-8"},
+		"?colour%ff=red":                        {"is not known"},
 		"?api=" + strings.Repeat("x", 600):      {`"field":"api"`},
 		"/summary?interval=2d&timezone=x&top=1": {`"field":"interval"`, `"field":"timezone"`, `"field":"top"`},
 		"/no-uuid":                              {`"field":"callId"`},
