@@ -99,7 +99,7 @@ func (d *demoCalls) one(at time.Time) []audit.APICall {
 			at = at.Add(took)
 			c.UpdatedDate = at.UnixMilli()
 			if state == audit.StateFinished || state == audit.StateExpired {
-				c.DurationMs = uint32(took.Milliseconds()) //nolint:gosec // below a minute
+				c.DurationMs = uint32(took.Milliseconds())
 			}
 		}
 		if i == len(end.states)-1 {

@@ -326,6 +326,58 @@ func TestWhatIsPreferredIsAnswered(t *testing.T) {
 	}
 }
 
+// TestWhatClocksSayDoesNotChangeTheHistory: a call ends after it ran, also where
+// the clock was set back meanwhile.
+func TestWhatClocksSayDoesNotChangeTheHistory(t *testing.T) {
+	db := newDatabase(t)
+	b := newBench(t, db.cfg, nil)
+	now := time.Now().UnixMilli()
+	c := audit.APICall{CallID: uuid.NewString(), CustomerUUID: standard.CustomerUUID, ModuleCode: "PM", API: "a", State: audit.StateRunning, UserName: "jack", SubmittedDate: now, UpdatedDate: now}
+	ended := c
+	ended.State, ended.UpdatedDate, ended.HTTPStatus = audit.StateFinished, now-5000, 200
+	db.insertCalls(t, t, ended, c)
+	var a struct {
+		State   string
+		History []struct{ State string }
+	}
+	b.ask(t, t, standard, "GET", callsPath+"/"+c.CallID, "", &a)
+	if got := fmt.Sprint(a); got != "{Finished [{Running} {Finished}]}" {
+		t.Errorf("got %s", got)
+	}
+}
+
+// TestAWalkShowsEveryCallOnce: newest first, whatever becomes of them meanwhile.
+func TestAWalkShowsEveryCallOnce(t *testing.T) {
+	db := newDatabase(t)
+	b := newBench(t, db.cfg, nil)
+	now := time.Now().UnixMilli()
+	calls := make([]audit.APICall, 7)
+	for i := range calls {
+		calls[i] = audit.APICall{CallID: uuid.NewString(), CustomerUUID: standard.CustomerUUID, ModuleCode: "PM", API: "a", State: audit.StateRunning, UserName: "jack", SubmittedDate: now - int64(i), UpdatedDate: now}
+	}
+	db.insertCalls(t, t, calls...)
+	var got, want []string
+	params := url.Values{"pageSize": {"2"}}
+	for page := 0; page == 0 || params.Get("searchAfter") != ""; page++ {
+		a := b.callsAs(t, t, standard, params)
+		for _, c := range a.APICalls {
+			got = append(got, c["callId"].(string))
+		}
+		params.Set("searchAfter", a.SearchAfter)
+		for i := page; i < len(calls); i += 2 { // of those that were shown, and of others
+			ended := calls[i]
+			ended.State, ended.UpdatedDate = audit.StateFinished, now+int64(page)
+			db.insertCalls(t, t, ended)
+		}
+	}
+	for _, c := range calls {
+		want = append(want, c.CallID)
+	}
+	if d := gocmp.Diff(got, want); d != "" {
+		t.Errorf("(-got +want)\n%s", d)
+	}
+}
+
 // TestASummaryIsThereWithoutCounters: only what is left of limits is not told.
 func TestASummaryIsThereWithoutCounters(t *testing.T) {
 	b := newLimitedBench(t, newDatabase(t).cfg, nil, func(c *Config) { c.RedisURL = "redis://user:hunter2@127.0.0.1:1" })
