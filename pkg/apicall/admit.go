@@ -40,13 +40,12 @@ func (c *Calls) take(ctx context.Context, run *Running) error {
 	d, err := c.cfg.Counters.Take(ctx, Ask{Key: run.key(), CallID: run.record.CallID, Limit: run.limit, Unplaced: run.unplaced})
 	if err != nil {
 		c.failed("take", err)
+		run.placed.Store(!run.unplaced) // perhaps: an answer that is lost may have given it one
 		return c.unanswered(run)
 	}
 	run.decision, run.counted = d, true
 	if d.Blocked == BlockedNot {
-		run.mu.Lock()
-		run.placed = !run.unplaced
-		run.mu.Unlock()
+		run.placed.Store(!run.unplaced)
 		return nil
 	}
 	return &BlockedError{CallID: run.record.CallID, API: run.record.API, By: d.Blocked, Limit: run.limit, Usage: d.Usage}

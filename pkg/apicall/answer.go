@@ -6,6 +6,8 @@ import (
 
 	"github.com/segmentio/encoding/json"
 	"go.uber.org/zap"
+
+	"github.com/auditrail/auditrail/pkg/audit"
 )
 
 // Codes of blocked calls, for clients that look for them: Config.Conflict.
@@ -72,7 +74,7 @@ func (c *Calls) blockedStatus() int {
 }
 
 // refuse answers a call that does not run.
-func (c *Calls) refuse(w http.ResponseWriter, run *Running, err error) {
+func (c *Calls) refuse(w http.ResponseWriter, run *Running, requestID string, err error) {
 	var doc document
 	switch err := err.(type) { //nolint:errorlint // begin wraps nothing
 	case *BlockedError:
@@ -91,7 +93,7 @@ func (c *Calls) refuse(w http.ResponseWriter, run *Running, err error) {
 				Detail: "Something went wrong on our side. Quote the request id when you report it."}
 		}
 	}
-	doc.RequestID = run.record.RequestID
+	doc.RequestID = clean(requestID, audit.MaxNameBytes)
 	doc.write(w)
 }
 

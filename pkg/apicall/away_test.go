@@ -87,14 +87,15 @@ func TestCountersAwayFailOpen(t *testing.T) {
 		}
 		counters.set(nil, true)
 		began := time.Now()
-		if w := get(h); w.Code != 200 || time.Since(began) > 3*time.Second {
+		// One bound for the question, one for giving back what it may have taken.
+		if w := get(h); w.Code != 200 || time.Since(began) > 6*time.Second {
 			t.Errorf("%d after %s", w.Code, time.Since(began))
 		}
 		counters.set(nil, false)
 		if w := get(h); w.Header().Get("X-Concurrency-Limit-Running") != "1" {
 			t.Errorf("%v: the counters answer again", w.Header())
 		}
-		if s, want := calls.Stats(), (apicall.Stats{Finished: 3, Unenforced: 2, CountersErrors: 2}); s != want {
+		if s, want := calls.Stats(), (apicall.Stats{Finished: 3, Unenforced: 2, CountersErrors: 4}); s != want {
 			t.Errorf("%+v, want %+v", s, want)
 		}
 	})
@@ -112,9 +113,59 @@ func TestCountersAwayFailClosed(t *testing.T) {
 	if _, err := calls.Begin(t.Context(), apicall.Call{API: jobs, Caller: maria}); !errors.Is(err, apicall.ErrCountersAway) {
 		t.Errorf("error %v", err)
 	}
-	if s, want := calls.Stats(), (apicall.Stats{Refused: 2, CountersErrors: 2}); s != want {
+	if s, want := calls.Stats(), (apicall.Stats{Refused: 2, CountersErrors: 4}); s != want {
 		t.Errorf("%+v, want %+v", s, want)
 	}
+}
+
+// mute are counters that count a call, and whose answer is lost.
+type mute struct {
+	*apicall.Memory
+	lost int // answers to lose
+}
+
+func (m *mute) Take(ctx context.Context, ask apicall.Ask) (apicall.Decision, error) {
+	d, err := m.Memory.Take(ctx, ask)
+	if m.lost > 0 {
+		m.lost--
+		return apicall.Decision{}, errAway
+	}
+	return d, err
+}
+
+// TestAPlaceThatNobodyKnowsOf is held while its call runs, and given back, as
+// others are: whether it was taken is not known when the answer is lost.
+func TestAPlaceThatNobodyKnowsOf(t *testing.T) {
+	t.Run("fail open", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			calls, _ := open(t, apicall.Config{Limits: oneAtATime, Counters: &mute{Memory: apicall.NewMemory(), lost: 1}})
+			run, err := calls.Begin(t.Context(), apicall.Call{API: jobs, Caller: maria})
+			if err != nil {
+				t.Fatal(err)
+			}
+			h := calls.Handler(jobs, answer(200))
+			pass(2 * apicall.LeaseTimeout)
+			if w := get(h); w.Code != http.StatusTooManyRequests {
+				t.Errorf("status %d while a call runs that has the place", w.Code)
+			}
+			run.End(200, "")
+			if w := get(h); w.Code != 200 {
+				t.Errorf("status %d: the place was not given back", w.Code)
+			}
+		})
+	})
+	t.Run("fail closed", func(t *testing.T) {
+		calls, _ := open(t, apicall.Config{Limits: oneAtATime, FailClosed: true, Counters: &mute{Memory: apicall.NewMemory(), lost: 3}})
+		h := calls.Handler(jobs, answer(200))
+		for range 3 {
+			if w := get(h); w.Code != http.StatusServiceUnavailable {
+				t.Errorf("status %d", w.Code)
+			}
+		}
+		if w := get(h); w.Code != 200 {
+			t.Errorf("status %d: calls that did not run hold the place", w.Code)
+		}
+	})
 }
 
 // TestAPlaceIsGivenBackWhateverBecameOfTheRequest: the client is gone, and its

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/auditrail/auditrail/pkg/audit"
@@ -45,9 +46,10 @@ type Running struct {
 	// mu holds the records of the call in order, so that no sign of life
 	// follows the end.
 	mu     sync.Mutex
-	record audit.APICall // guarded by mu but for what describe fills in; as are placed and ended
-	placed bool
-	ended  bool
+	record audit.APICall // guarded by mu but for what describe fills in
+	ended  bool          // guarded by mu
+
+	placed atomic.Bool // it has a place to give back, or may have one
 
 	prev, next *Running  // in Calls.open, guarded by Calls.mu
 	told       time.Time // when it gave its last sign of life; guarded by Calls.mu
@@ -97,7 +99,7 @@ func (c *Calls) begin(ctx context.Context, run *Running, call *Call) error {
 		}
 	}
 	if err := c.admit(ctx, run); err != nil {
-		c.turnAway(run, err)
+		c.turnAway(run, err) //nolint:contextcheck // a place is given back also when the request is over
 		return err
 	}
 	run.start()
@@ -108,30 +110,33 @@ func (c *Calls) begin(ctx context.Context, run *Running, call *Call) error {
 func (run *Running) start() {
 	c := run.calls
 	run.mu.Lock()
-	if run.record.State == audit.StateQueued {
+	waited := run.record.State == audit.StateQueued
+	run.started = run.submitted
+	if waited || !c.local {
+		run.started = time.Now() // else no time has passed, and a look at the clock is dear
+	}
+	if waited {
 		c.count.waiting.Add(-1)
 	} else {
 		c.enlist(run)
 	}
 	c.count.running.Add(1)
-	run.started = run.enter(audit.StateRunning)
+	run.enter(audit.StateRunning, run.started)
 	c.emit(&run.record)
 	run.mu.Unlock()
 }
 
-// enter changes the record to a state, and returns when. mu is held, or nobody
-// else knows of the call yet.
-func (run *Running) enter(state string) time.Time {
+// enter changes the record to a state. mu is held.
+func (run *Running) enter(state string, now time.Time) {
+	run.record.State = state
 	// The time since is monotonic: a wall clock that is set back cannot put the
 	// change before the submission.
-	now := time.Now()
-	run.record.State = state
 	run.record.UpdatedDate = run.submitted.Add(now.Sub(run.submitted)).UnixMilli()
-	return now
 }
 
 // turnAway tells that a call does not run, and why.
 func (c *Calls) turnAway(run *Running, err error) {
+	run.release()
 	run.mu.Lock()
 	defer run.mu.Unlock()
 	state, status := audit.StateFinished, 0
@@ -159,7 +164,7 @@ func (c *Calls) turnAway(run *Running, err error) {
 	if run.record.Method != "" {
 		run.record.HTTPStatus = uint32(status)
 	}
-	run.enter(state)
+	run.enter(state, time.Now())
 	run.ended = true
 	c.emit(&run.record)
 	if waited {
@@ -186,7 +191,8 @@ func (run *Running) End(status int, reason string) {
 		return
 	}
 	run.ended = true
-	now := run.enter(audit.StateFinished)
+	now := time.Now()
+	run.enter(audit.StateFinished, now)
 	run.record.DurationMs = uint32(min(max(now.Sub(run.started).Milliseconds(), 0), 1<<32-1))
 	run.record.HTTPStatus = 0
 	if status >= 100 && status <= 599 {
@@ -210,13 +216,9 @@ func (run *Running) because(reason string) {
 	run.record.Reason = clean(reason, audit.MaxReasonBytes)
 }
 
-// release gives the call's place back, if it has one, before its end.
+// release gives the call's place back, if it may have one, before its end.
 func (run *Running) release() {
-	run.mu.Lock()
-	placed := run.placed
-	run.placed = false
-	run.mu.Unlock()
-	if placed {
+	if run.placed.Load() && run.placed.Swap(false) {
 		run.calls.giveBack(run)
 	}
 }

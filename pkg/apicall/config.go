@@ -48,7 +48,8 @@ type Config struct {
 	// MaxWait is how long a call may wait for a place when as many run as may.
 	// Zero, the default: not at all, it is Blocked (Concurrency) at once. A call
 	// that waits is Queued first. Those of one subscription and API get places
-	// in the order in which they came to this replica.
+	// in the order in which they came to this replica; at most 1,000 of them
+	// wait in it, and those beyond are blocked at once.
 	MaxWait time.Duration
 
 	// Exempt names APIs that are neither limited nor listed, and whose answers
@@ -101,7 +102,7 @@ func (cfg Config) withDefaults() (Config, error) {
 		cfg.ClientAddress = peer
 	}
 	if cfg.RequestID == nil {
-		cfg.RequestID = func(r *http.Request) string { return r.Header.Get("X-Request-Id") }
+		cfg.RequestID = func(r *http.Request) string { return sent(r, "X-Request-Id") }
 	}
 	cfg.Logger = sampled(cfg.Logger)
 	return cfg, nil

@@ -54,7 +54,9 @@ func (x *exchange) wrote(n int) {
 	if x.status == 0 {
 		x.begin(http.StatusOK)
 	}
-	if x.left == unknown {
+	// The place is not free at the first byte of an answer to HEAD, which nobody
+	// sends: whoever asks with HEAD would run as many calls as they like.
+	if x.left == unknown || x.head {
 		return
 	}
 	if x.left = max(0, x.left-int64(n)); x.left == 0 {

@@ -71,11 +71,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{ResponseWriter: w, head: method == http.MethodHead, left: unknown}
 	call := Call{
 		API: h.api, Caller: caller,
-		Method: method, Client: r.UserAgent(), SourceIP: cfg.ClientAddress(r), RequestID: cfg.RequestID(r),
+		Method: method, Client: sent(r, "User-Agent"), SourceIP: cfg.ClientAddress(r), RequestID: cfg.RequestID(r),
 		Unplaced: h.unplaced, Unlimited: h.unlimited,
 	}
 	if err := h.calls.begin(r.Context(), &x.run, &call); err != nil {
-		h.calls.refuse(w, &x.run, err)
+		h.calls.refuse(w, &x.run, call.RequestID, err)
 		return
 	}
 	x.run.setHeaders(w.Header())

@@ -394,7 +394,7 @@ func TestACallerWithoutNameIsTheModulesFault(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			calls, rec := open(t, apicall.Config{Caller: func(*http.Request) (apicall.Caller, bool) { return who, true }})
 			w := get(calls.Handler(jobs, answer(200)))
-			if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), "urn:auditrail:problem:internal") {
+			if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), "urn:auditrail:problem:internal") || !strings.Contains(w.Body.String(), `"requestId":"request-1"`) {
 				t.Errorf("%d %s", w.Code, w.Body)
 			}
 			mustTell(t, rec)

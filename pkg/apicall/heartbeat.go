@@ -71,5 +71,5 @@ func (run *Running) beat() bool {
 	sign.Heartbeat = true
 	sign.UpdatedDate = run.submitted.Add(time.Since(run.submitted)).UnixMilli()
 	run.calls.emit(&sign)
-	return run.placed && sign.State == audit.StateRunning
+	return run.placed.Load() && sign.State == audit.StateRunning
 }

@@ -108,6 +108,15 @@ func cleanAddress(s string) string {
 	return s
 }
 
+// sent is a header of a request, by its canonical name, which Header.Get would
+// make anew.
+func sent(r *http.Request, name string) string {
+	if values := r.Header[name]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}
+
 // peer is the address at the other end of a request's connection.
 func peer(r *http.Request) string {
 	host := r.RemoteAddr

@@ -165,6 +165,37 @@ func TestAClientNeverBlocksItself(t *testing.T) {
 	}
 }
 
+// TestHeadIsNoWayAroundTheLimit: what a handler writes for HEAD goes nowhere, and
+// its call runs on.
+func TestHeadIsNoWayAroundTheLimit(t *testing.T) {
+	calls, _ := open(t, apicall.Config{Limits: oneAtATime})
+	goOn, wrote := make(chan struct{}), make(chan struct{}, 2)
+	server, client := serve(t, calls.Handler(jobs, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "piece")
+		w.(http.Flusher).Flush()
+		wrote <- struct{}{}
+		<-goOn
+	})))
+	client.Transport.(*http.Transport).DisableKeepAlives = true // the first one's connection is busy
+	defer close(goOn)
+	head := func() int {
+		resp, err := client.Head(server.URL)
+		if err != nil {
+			t.Error(err)
+			return 0
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	if status := head(); status != 200 {
+		t.Errorf("status %d", status)
+	}
+	<-wrote
+	if status := head(); status != http.StatusTooManyRequests {
+		t.Errorf("status %d while a call runs", status)
+	}
+}
+
 func TestAClientThatHangsUpOnARealServer(t *testing.T) {
 	calls, rec := open(t, apicall.Config{Limits: oneAtATime})
 	began, ended := make(chan struct{}), make(chan struct{})

@@ -13,8 +13,13 @@ import (
 // elsewhere: in another replica, or by its lease.
 const pollEvery = 100 * time.Millisecond
 
+// maxLine is how many calls of one key may wait: one subscription must not fill
+// the process with them.
+const maxLine = 1000
+
 // line is the calls of one key that wait for a place, in order. Only the first
-// asks. A value in its channel tells a call that it may be worth it.
+// asks. A value in its channel tells it that it is the first, or that asking may
+// be worth it.
 type line []chan struct{}
 
 // admitInTurn asks, and waits in line while as many calls run as may.
@@ -26,12 +31,14 @@ func (c *Calls) admitInTurn(ctx context.Context, run *Running) error {
 		}
 	}
 	turn := c.lineUp(key)
+	if turn == nil {
+		return c.take(ctx, run)
+	}
 	defer c.leaveLine(key, turn)
 	c.queue(run)
 	over := time.NewTimer(c.cfg.MaxWait)
 	defer over.Stop()
-	poll := time.NewTicker(pollEvery)
-	defer poll.Stop()
+	var poll <-chan time.Time // of the first in line
 	for last := false; ; {
 		select {
 		case <-ctx.Done():
@@ -39,10 +46,12 @@ func (c *Calls) admitInTurn(ctx context.Context, run *Running) error {
 		case <-over.C:
 			last = true
 		case <-turn:
-		case <-poll.C:
-			if !c.isFirst(key, turn) {
-				continue
+			if poll == nil {
+				every := time.NewTicker(pollEvery)
+				defer every.Stop()
+				poll = every.C
 			}
+		case <-poll:
 		}
 		err := c.take(ctx, run)
 		var blocked *BlockedError
@@ -65,7 +74,7 @@ func wantsPlace(err error) bool {
 func (c *Calls) queue(run *Running) {
 	run.mu.Lock()
 	defer run.mu.Unlock()
-	run.enter(audit.StateQueued)
+	run.enter(audit.StateQueued, time.Now())
 	c.count.waiting.Add(1)
 	c.emit(&run.record)
 	c.enlist(run)
@@ -78,12 +87,15 @@ func (c *Calls) hasLine(key Key) bool {
 	return c.lines[key] != nil
 }
 
-// lineUp puts a call at the end. The first asks once more at once: a place may
-// have become free before it was in line.
+// lineUp puts a call at the end; nil when the line is full. The first asks once
+// more at once: a place may have become free before it was in line.
 func (c *Calls) lineUp(key Key) chan struct{} {
-	turn := make(chan struct{}, 1)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if len(c.lines[key]) >= maxLine {
+		return nil
+	}
+	turn := make(chan struct{}, 1)
 	if len(c.lines[key]) == 0 {
 		turn <- struct{}{}
 	}
@@ -106,12 +118,6 @@ func (c *Calls) leaveLine(key Key, turn chan struct{}) {
 	if i == 0 {
 		wake(rest[0])
 	}
-}
-
-func (c *Calls) isFirst(key Key, turn chan struct{}) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.lines[key][0] == turn
 }
 
 // nextInLine lets the first call that waits for the key ask.

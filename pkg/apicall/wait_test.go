@@ -130,6 +130,30 @@ func TestWaitingDoesNotHelpAgainstARate(t *testing.T) {
 	})
 }
 
+// TestALineIsBounded: one subscription must not fill the process.
+func TestALineIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls, _ := open(t, apicall.Config{Limits: oneAtATime, MaxWait: time.Minute})
+		b := newBlocking()
+		h := calls.Handler(jobs, b)
+		go get(h)
+		<-b.began
+		for range 1000 {
+			go get(h)
+		}
+		synctest.Wait()
+		began := time.Now()
+		if w := get(h); w.Code != http.StatusTooManyRequests || time.Since(began) != 0 {
+			t.Errorf("%d after %s, want 429 at once", w.Code, time.Since(began))
+		}
+		close(b.goOn)
+		synctest.Wait()
+		if s, want := calls.Stats(), (apicall.Stats{Finished: 1001, BlockedConcurrency: 1}); s != want {
+			t.Errorf("%+v, want %+v", s, want)
+		}
+	})
+}
+
 // TestWhoComesLaterWaitsLonger: a place that became free in another replica is
 // the first's in line, though nobody has told it yet.
 func TestWhoComesLaterWaitsLonger(t *testing.T) {

@@ -109,6 +109,42 @@ func TestCallsShareTheBuffer(t *testing.T) {
 	}
 }
 
+// Signs of life of many long calls do not take the place of events while the
+// brokers are away.
+func TestSignsOfLifeLeaveRoomForEvents(t *testing.T) {
+	sign := callWorkload()
+	sign.State, sign.DurationMs, sign.HTTPStatus, sign.Heartbeat = audit.StateRunning, 0, 0, true
+	for name, cfg := range map[string]emit.Config{
+		"records": {MaxBufferedEvents: 10}, "bytes": {MaxBufferedBytes: 30_000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			addr, _ := freeAddress(t)
+			cfg.Brokers = []string{addr}
+			em, err := emit.New(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			signs := 0
+			for err = em.EmitCall(sign); err == nil; err = em.EmitCall(sign) {
+				signs++
+			}
+			if !errors.Is(err, emit.ErrBufferFull) || signs == 0 {
+				t.Fatalf("%d signs of life, then %v", signs, err)
+			}
+			for i := range signs / 2 {
+				if err := em.Emit(workload()); err != nil {
+					t.Errorf("event %d after %d signs of life: %v", i, signs, err)
+				}
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			if err := em.Close(ctx); err == nil {
+				t.Error("delivered to nobody")
+			}
+		})
+	}
+}
+
 func TestCallsWithoutTheirTopic(t *testing.T) {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, audit.Topic("UM")))
 	if err != nil {

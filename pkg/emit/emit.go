@@ -45,6 +45,8 @@ var (
 	ErrNoID       = errors.New("an event that is sent again needs the id it was first sent with")
 )
 
+var errHalfFull = fmt.Errorf("%w by half, and signs of life of API calls get no more of it: are the brokers reachable?", ErrBufferFull)
+
 // UndeliveredError is what Flush and Close return when events are left.
 type UndeliveredError struct {
 	Events int64 // how many were not delivered, API calls counted
@@ -145,7 +147,9 @@ func (em *Emitter) Resend(e audit.Event) error {
 // EmitCall takes one record of an API call, as Emit takes an event: it never
 // blocks, keeps nothing of c after it returns, is safe for concurrent use and
 // fails as Emit does. Events and calls fill one buffer and count together in
-// Stats.
+// Stats. Signs of life, which are worth nothing once they are late, get
+// ErrBufferFull when half of it is full: an outage leaves the rest to what must
+// not be lost.
 func (em *Emitter) EmitCall(c audit.APICall) error { return em.emitCall(&c, nil) }
 
 // ResendCall is EmitCall for a record that may have arrived already, as one
@@ -154,6 +158,10 @@ func (em *Emitter) EmitCall(c audit.APICall) error { return em.emitCall(&c, nil)
 func (em *Emitter) ResendCall(c audit.APICall) error { return em.emitCall(&c, resent) }
 
 func (em *Emitter) emitCall(c *audit.APICall, headers []kgo.RecordHeader) error {
+	if c.Heartbeat && em.halfFull() {
+		em.count.bufferFull.Add(1)
+		return errHalfFull
+	}
 	p := em.idleParcels.Get().(*parcel)
 	return em.send(p, p.packCall(c, time.Now(), headers))
 }
@@ -204,6 +212,11 @@ func (em *Emitter) admit(p *parcel) error {
 	}
 	em.count.emitted.Add(1)
 	return nil
+}
+
+func (em *Emitter) halfFull() bool {
+	return em.count.bufferedEvents.Load() >= int64(em.cfg.MaxBufferedEvents)/2 ||
+		em.count.bufferedBytes.Load() >= int64(em.cfg.MaxBufferedBytes)/2
 }
 
 // reuse keeps a parcel that nobody holds any more for a later event.
@@ -290,10 +303,10 @@ func (em *Emitter) Flush(ctx context.Context) error {
 }
 
 // Close refuses new events, delivers those that wait and closes the
-// connections. When ctx ends first, the rest is given up: OnError gets each
-// such event, OnCallError each such API call, and the error is an *UndeliveredError with their number. An event
-// that was sent but not acknowledged is among them, and may be stored. A
-// second Close waits for the first and returns the same.
+// connections. When ctx ends first, the rest is given up: OnError gets each such
+// event, OnCallError each such API call, and the error is an *UndeliveredError
+// with their number. An event that was sent but not acknowledged is among them,
+// and may be stored. A second Close waits for the first and returns the same.
 func (em *Emitter) Close(ctx context.Context) error {
 	em.closeOnce.Do(func() { em.closeErr = em.close(ctx) })
 	return em.closeErr

@@ -21,10 +21,10 @@ const (
 	recordBytes = int64(unsafe.Sizeof(parcel{})) + 64
 )
 
-// parcel is one event or API call on its way, with everything it needs in one piece. It
-// belongs to Emit until it is produced, then to the client, and after its
-// result to the pool again: the client does not look at a record once it has
-// called its promise.
+// parcel is one event or API call on its way, with everything it needs in one
+// piece. It belongs to Emit until it is produced, then to the client, and after
+// its result to the pool again: the client does not look at a record once it
+// has called its promise.
 type parcel struct {
 	record  kgo.Record
 	buf     []byte // the value, then the key

@@ -5,7 +5,8 @@
 // Nothing is kept but an offset. Records are self-contained, and the group's
 // committed offset is that of the oldest record that is some call's last, so
 // whoever takes over reads from there what the owner before knew. Heartbeats
-// keep it close to the end. What an Expired record says follows from the call's
+// keep it close to the end. The commit names the topic that the offset is of: one
+// that was made anew is read from its start. What an Expired record says follows from the call's
 // last record and the time at which the broker appended that: whoever writes it,
 // however often, writes the same, and ingest stores it once.
 package expiry
@@ -19,6 +20,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -100,6 +102,9 @@ const (
 	// not looked at yet.
 	fetchBytes  = 4 << 20
 	unpackBytes = 16 << 20
+	// topicRefresh is how often the topic is looked up: it may be made anew some
+	// time after it was deleted.
+	topicRefresh = 10 * time.Second
 	// repeatEvery is how often a failure that goes on is logged.
 	repeatEvery = 10 * time.Second
 )
@@ -147,7 +152,7 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 	}
 	e.metrics = newMetrics(deps.Ops.Registry, e)
 	client, err := kafka.Open(ctx, cfg.Kafka, deps.Log,
-		kgo.ConsumerGroup(cfg.Group), kgo.ConsumeTopics(topic.APICallsPattern), kgo.ConsumeRegex(),
+		kgo.ConsumerGroup(cfg.Group), kgo.ConsumeTopics(topic.APICallsPattern), kgo.ConsumeRegex(), kgo.MetadataMaxAge(topicRefresh),
 		kgo.SessionTimeout(cfg.session()), kgo.HeartbeatInterval(cfg.session()/heartbeats), kgo.RebalanceTimeout(rebalanceTimeout),
 		kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(),
 		// A call whose last record Kafka has dropped is long over.
@@ -155,7 +160,7 @@ func run(ctx context.Context, cfg Config, deps Deps) error {
 		// The end of a transaction counts for where the partition ends.
 		kgo.KeepControlRecords(),
 		kgo.FetchMaxBytes(fetchBytes), kgo.MaxDecompressBatchBytes(unpackBytes),
-		kgo.AdjustFetchOffsetsFn(e.begin), kgo.OnPartitionsAssigned(e.assigned), kgo.OnPartitionsRevoked(e.gone), kgo.OnPartitionsLost(e.gone),
+		kgo.OnOffsetsFetched(e.fetched), kgo.AdjustFetchOffsetsFn(e.begin), kgo.OnPartitionsAssigned(e.assigned), kgo.OnPartitionsRevoked(e.gone), kgo.OnPartitionsLost(e.gone),
 		// An Expired record goes where the call's others are; written twice it is
 		// the same.
 		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.AllowIdempotentProduceCancellation(),
@@ -197,8 +202,10 @@ func (e *expirer) loop(ctx context.Context) {
 		}
 		e.client.AllowRebalance()
 		if anew {
-			// The client finds the topic again under its new id.
-			e.client.PurgeTopicsFromConsuming(audit.APICallsTopic)
+			// The client finds the topic again under its new id: that which it
+			// reads, and that which it writes.
+			e.client.PurgeTopicsFromClient(audit.APICallsTopic)
+			e.client.ForceMetadataRefresh()
 		}
 	}
 }
@@ -227,10 +234,42 @@ func (e *expirer) assigned(_ context.Context, _ *kgo.Client, parts map[string][]
 	}
 }
 
-// begin notes where reading begins: the committed offsets.
+// fetched notes which topic is read, and which committed offsets are of another
+// that had its name. One without metadata was set by an operator.
+func (e *expirer) fetched(ctx context.Context, cl *kgo.Client, resp *kmsg.OffsetFetchResponse) error {
+	ids, err := topic.IDs(ctx, cl)
+	if err != nil {
+		return err
+	}
+	id := ids[audit.APICallsTopic]
+	if id == uuid.Nil {
+		return fmt.Errorf("the broker gives topic %s no id: it is being deleted, or Kafka is older than 2.8", audit.APICallsTopic)
+	}
+	for _, group := range resp.Groups {
+		for _, t := range group.Topics {
+			for _, p := range t.Partitions {
+				e.at(p.Partition, func(s *partition) {
+					s.topicID = id
+					s.anew = p.Metadata != nil && *p.Metadata != "" && *p.Metadata != id.String()
+				})
+			}
+		}
+	}
+	return nil
+}
+
+// begin notes where reading begins: the committed offsets, as far as they are of
+// this topic.
 func (e *expirer) begin(_ context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
-	for p, o := range offsets[audit.APICallsTopic] {
-		e.at(p, func(s *partition) { s.next = max(0, o.EpochOffset().Offset) })
+	of := offsets[audit.APICallsTopic]
+	for p := range of {
+		e.at(p, func(s *partition) {
+			if s.anew {
+				e.log.Warn("the topic was made anew; reading it from its start", zap.Int32("partition", p))
+				of[p] = kgo.NewOffset().AtStart()
+			}
+			s.next = max(0, of[p].EpochOffset().Offset)
+		})
 	}
 	return offsets, nil
 }
@@ -312,10 +351,10 @@ func (e *expirer) expire(ctx context.Context) {
 	e.mu.Lock()
 	for p, s := range e.partitions {
 		for _, c := range s.silent(now, lease) {
-			r, err := c.ended(p, lease)
-			if err != nil { // the record was valid when it was read
+			r, err := c.ended(p, lease, now)
+			if err != nil { // or it would be told, and refused, in every lease
 				e.log.Error("an API call cannot be ended", zap.Int32("partition", p), zap.Int64("offset", c.offset), zap.Error(err))
-				c.told = now
+				c.expired, c.value = true, nil
 				continue
 			}
 			calls[r] = c
@@ -344,11 +383,11 @@ func (e *expirer) expire(ctx context.Context) {
 // commit tells the group from where whoever takes over must read. A failure is
 // no harm: an older offset serves, too.
 func (e *expirer) commit(ctx context.Context) {
-	offsets := map[int32]kgo.EpochOffset{}
+	offsets, topics := map[int32]kgo.EpochOffset{}, map[int32]string{}
 	e.mu.Lock()
 	for p, s := range e.partitions {
-		if at := s.oldest(); at > 0 && at != s.committed {
-			offsets[p] = kgo.EpochOffset{Epoch: -1, Offset: at}
+		if at := s.oldest(); at > 0 && at != s.committed && s.topicID != uuid.Nil {
+			offsets[p], topics[p] = kgo.EpochOffset{Epoch: -1, Offset: at}, s.topicID.String()
 		}
 	}
 	e.mu.Unlock()
@@ -357,8 +396,17 @@ func (e *expirer) commit(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
+	named := kgo.PreCommitFnContext(ctx, func(req *kmsg.OffsetCommitRequest) error {
+		for _, t := range req.Topics {
+			for i := range t.Partitions {
+				of := topics[t.Partitions[i].Partition]
+				t.Partitions[i].Metadata = &of
+			}
+		}
+		return nil
+	})
 	var failed error
-	e.client.CommitOffsetsSync(ctx, map[string]map[int32]kgo.EpochOffset{audit.APICallsTopic: offsets},
+	e.client.CommitOffsetsSync(named, map[string]map[int32]kgo.EpochOffset{audit.APICallsTopic: offsets},
 		func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
 			failed = err
 			if err != nil {

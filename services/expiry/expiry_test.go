@@ -50,17 +50,28 @@ func newCalls(t *testing.T) *calls {
 	return newCallsOn(t, testenv.Kafka(t))
 }
 
+// topics of the tests.
+var topics = topic.Config{Modules: []string{"PM"}, Partitions: 2, Replication: 1, Retention: 365 * 24 * time.Hour}
+
 func newCallsOn(t *testing.T, brokers kafka.Config) *calls {
 	t.Helper()
-	cl, err := kafka.Open(t.Context(), brokers, zaptest.NewLogger(t), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	c := &calls{t: t, cfg: Config{Kafka: brokers, Group: "auditrail-expiry", SessionTimeout: 6 * time.Second, Lease: lease}}
+	c.open()
+	if _, err := topic.Ensure(t.Context(), c.kafka, topics.Specs()); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// open makes the clients of the test.
+func (c *calls) open() {
+	c.t.Helper()
+	cl, err := kafka.Open(c.t.Context(), c.cfg.Kafka, zaptest.NewLogger(c.t), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
-		t.Fatal(err)
+		c.t.Fatal(err)
 	}
-	t.Cleanup(cl.Close)
-	if _, err := topic.Ensure(t.Context(), cl, topic.Config{Modules: []string{"PM"}, Partitions: 2, Replication: 1, Retention: 365 * 24 * time.Hour}.Specs()); err != nil {
-		t.Fatal(err)
-	}
-	return &calls{t: t, kafka: cl, admin: kadm.NewClient(cl), cfg: Config{Kafka: brokers, Group: "auditrail-expiry", SessionTimeout: 6 * time.Second, Lease: lease}}
+	c.t.Cleanup(cl.Close)
+	c.kafka, c.admin = cl, kadm.NewClient(cl)
 }
 
 // start runs a replica until stop is called.
@@ -347,7 +358,7 @@ func TestWrittenTwiceIsTheSame(t *testing.T) {
 		if len(silent) != 1 {
 			t.Fatalf("got %d silent calls, want 1", len(silent))
 		}
-		written, err := silent[0].ended(1, lease)
+		written, err := silent[0].ended(1, lease, end)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -24,6 +24,8 @@ type partition struct {
 	next      int64 // offset after the last record that was read
 	end       int64 // of the partition, as of the last look
 	committed int64
+	topicID   uuid.UUID // of the topic that is read; zero: we have not begun
+	anew      bool      // the group's offset is of a topic that is no more
 
 	asked    time.Time // when the end was asked for that is yet to be reached; zero: none is
 	goal     int64     // that end
@@ -38,7 +40,7 @@ type openCall struct {
 	appended time.Time
 	heard    time.Time // when it was read, by our clock
 	told     time.Time // when its Expired record was written; zero: it was not
-	expired  bool      // that record was read
+	expired  bool      // that record was read, or cannot be made
 }
 
 // rememberLeases is for how many leases a call that expired is remembered after
@@ -128,9 +130,9 @@ func (s *partition) silent(now time.Time, lease time.Duration) (silent []*openCa
 	return silent
 }
 
-// expired makes the record that ends the call. Nothing of it depends on when, or
-// by whom, it is made.
-func (c *openCall) ended(at int32, lease time.Duration) (*kgo.Record, error) {
+// ended makes the record that ends the call. Nothing of it depends on when, or by
+// whom, it is made; but it may break a rule by now: a call may become too old.
+func (c *openCall) ended(at int32, lease time.Duration, now time.Time) (*kgo.Record, error) {
 	var call audit.APICall
 	if err := audit.DecodeAPICall(c.value, &call); err != nil {
 		return nil, err
@@ -143,6 +145,9 @@ func (c *openCall) ended(at int32, lease time.Duration) (*kgo.Record, error) {
 		call.DurationMs = uint32(min(call.UpdatedDate-call.SubmittedDate, math.MaxUint32))
 	}
 	call.HTTPStatus = 0
+	if err := call.Validate(now, 0); err != nil {
+		return nil, err
+	}
 	value, err := call.AppendJSON(nil)
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/auditrail/auditrail/pkg/audit"
@@ -207,6 +208,22 @@ func TestTheViewMissedWhatTheTableHas(t *testing.T) {
 		p.insertAs(values, 0, 59, func(int) bool { return true })
 		p.exec("ATTACH TABLE api_calls_latest")
 		p.latest() // nothing: the view was not there
+		p.recovers()
+		p.latest(values...)
+	})
+	t.Run("and an operator set the offset back", func(t *testing.T) {
+		t.Parallel()
+		p := newCallPipeline(t)
+		values := hundredCalls()
+		p.produce(p.topic, 0, values...)
+		p.exec("DETACH TABLE api_calls_latest")
+		p.insertAs(values, 0, 59, func(int) bool { return true })
+		p.exec("ATTACH TABLE api_calls_latest")
+		var os kadm.Offsets
+		os.AddOffset(p.topic, 0, 0, -1) // nothing says what is pending
+		if err := p.admin.CommitAllOffsets(t.Context(), p.cfg.Group, os); err != nil {
+			t.Fatal(err)
+		}
 		p.recovers()
 		p.latest(values...)
 	})

@@ -175,6 +175,7 @@ func (l *lane) judge(ctx context.Context, b *batch) error {
 		case conflict:
 			conflicts = append(conflicts, b.rows.offset[row])
 		case itself:
+			b.remade = true // whoever inserted it may have died before its view had it
 		}
 	}
 	if len(verdicts) > 0 {

@@ -13,9 +13,10 @@ import (
 // what the view makes of them, and no promise covers both. If it dies in between,
 // the rows are there and the view's are not, and they may stay away: what a
 // repetition under the same token does for the view is the engine's affair, and a
-// recovery inserts only what the table lacks. So after every insert that was in doubt, the rows of its range
-// go through the view's own SELECT once more. That may be done any number of
-// times: of equal rows the view's table keeps one. The offset moves past the
+// recovery inserts only what the table lacks. So after every insert that was in
+// doubt, and when rows were found stored by somebody else's, the rows of the
+// range go through the view's own SELECT once more. That may be done any number
+// of times: of equal rows the view's table keeps one. The offset moves past the
 // batch only afterwards, so that whoever comes after a crash does it again.
 
 // refresh has the view make its rows of the batch's range once more.

@@ -145,6 +145,25 @@ func TestAClockThatWentBackBlocksForAWindowAtMost(t *testing.T) {
 	}
 }
 
+// TestAClockThatWentBackKeepsNothingForEver, also once no calls are counted.
+func TestAClockThatWentBackKeepsNothingForEver(t *testing.T) {
+	server := redistest.Start(t)
+	client := raw(t, server)
+	c := open(t, rediscounters.Config{URL: server.URL()})
+	a := ask("api", "1", apicall.Limit{Concurrency: 3, Calls: 3, Window: time.Minute})
+	take(t, c, a)
+	for i, calls := range []int{0, 3} {
+		if err := client.LSet(t.Context(), one(t, client, "*:calls"), 0, time.Now().Add(time.Hour).UnixMicro()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		a.CallID, a.Limit.Calls = fmt.Sprint("later", i), calls
+		take(t, c, a)
+		if ttl, err := client.PTTL(t.Context(), one(t, client, "*:calls")).Result(); err != nil || ttl <= 0 {
+			t.Errorf("at most %d calls: the list stays for %s, %v", calls, ttl, err)
+		}
+	}
+}
+
 func TestNothingStaysForEver(t *testing.T) {
 	server := redistest.Start(t)
 	client := raw(t, server)

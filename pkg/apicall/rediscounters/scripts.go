@@ -56,12 +56,12 @@ local bound, most, window, lease = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumbe
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. text(now + lease), '+inf')) do
   redis.call('ZADD', KEYS[1], text(now + lease), id)
 end
-local last = redis.call('LINDEX', KEYS[2], -1)
+local last = most > 0 and redis.call('LINDEX', KEYS[2], -1) -- what bounds nothing is left to expire
 if last and tonumber(last) > now then
   local all = redis.call('LRANGE', KEYS[2], 0, -1)
   redis.call('DEL', KEYS[2])
   for _, at in ipairs(all) do redis.call('RPUSH', KEYS[2], text(math.min(tonumber(at), now))) end
-  if most > 0 then expire(KEYS[2], window) end
+  expire(KEYS[2], window)
 end
 
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', text(now))

@@ -240,6 +240,27 @@ func TestOneCall(t *testing.T) {
 	}
 }
 
+// TestACallToldWithTwoDates, against the contract, has a row for each; alone it
+// is shown in its latest state all the same.
+func TestACallToldWithTwoDates(t *testing.T) {
+	t.Parallel()
+	conn := open(t)
+	var all []audit.APICall
+	for i, later := range []int64{1000, -1000} {
+		running := audit.APICall{CallID: eventID(i).String(), CustomerUUID: "c1", State: audit.StateRunning, SubmittedDate: instants[0], UpdatedDate: instants[0]}
+		finished := running
+		finished.State, finished.SubmittedDate, finished.UpdatedDate = audit.StateFinished, running.SubmittedDate+later, running.UpdatedDate+2000
+		all = append(all, running, finished)
+	}
+	insertCalls(t, conn, all)
+	for i := range 2 {
+		got, _ := calls(t, conn, sqlgen.History(visibility.ForCalls(reader, false), eventID(i)))
+		if len(got) != 2 || got[1].State != audit.StateFinished {
+			t.Errorf("call %d: got %+v, want it Running, then Finished", i, got)
+		}
+	}
+}
+
 // TestPagesOfCalls holds that pages behind positions, in any order, are those of
 // one long answer, which has every call once and is in order.
 func TestPagesOfCalls(t *testing.T) {
