@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap/zaptest"
 
+	"github.com/auditrail/auditrail/pkg/audit"
 	"github.com/auditrail/auditrail/services/internal/kafka"
 	"github.com/auditrail/auditrail/services/internal/stored"
 	"github.com/auditrail/auditrail/services/internal/testenv"
@@ -34,8 +35,13 @@ func (p *pipeline) tracker() *stored.Tracker {
 // completeFrom waits until the watermark is at from or later.
 func (p *pipeline) completeFrom(tr *stored.Tracker, from time.Time) {
 	p.t.Helper()
+	p.completeOf(tr, stored.Events, from)
+}
+
+func (p *pipeline) completeOf(tr *stored.Tracker, of stored.Kind, from time.Time) {
+	p.t.Helper()
 	p.until("the watermark to reach "+from.String(), func() (bool, string) {
-		upTo, err := tr.CompleteUpTo(p.t.Context())
+		upTo, err := tr.CompleteUpTo(p.t.Context(), of)
 		return err == nil && !upTo.Before(from), fmt.Sprint(upTo, err)
 	})
 }
@@ -46,7 +52,7 @@ func (p *pipeline) upTo() (upTo time.Time, err error) {
 	p.t.Helper()
 	tr := p.tracker()
 	p.until("a coordinator", func() (bool, string) {
-		upTo, err = tr.CompleteUpTo(p.t.Context())
+		upTo, err = tr.CompleteUpTo(p.t.Context(), stored.Events)
 		return !errors.Is(err, kerr.CoordinatorNotAvailable), fmt.Sprint(err)
 	})
 	return upTo, err
@@ -96,9 +102,30 @@ func TestNothingToStoreIsCompleteNow(t *testing.T) {
 	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM", "VM")
 	tr := p.tracker()
 	p.completeFrom(tr, time.Now()) // empty topics, and a group that never was
-	if got := p.positions(tr); len(got) != 6 || got[pm+"/0"] != 0 {
-		t.Errorf("got %v, want 0 for six partitions", got)
+	if got := p.positions(tr); len(got) != 8 || got[pm+"/0"] != 0 {
+		t.Errorf("got %v, want 0 for eight partitions", got)
 	}
+}
+
+// TestAPICallsHaveAWatermarkOfTheirOwn: neither kind holds the other's, and signs
+// of life, of which nothing is stored, hold none.
+func TestAPICallsHaveAWatermarkOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t, testenv.ClickHouse(t).Config(), "PM")
+	tr := p.tracker()
+	p.completeOf(tr, stored.Calls, time.Now())
+	first := p.produceOne(audit.APICallsTopic, 0, call(1, audit.StateRunning))
+	p.produce(audit.APICallsTopic, 0, call(1, audit.StateRunning, func(c *audit.APICall) { c.Heartbeat = true }))
+	p.until("the watermark of calls to stand at the first", func() (bool, string) {
+		upTo, err := tr.CompleteUpTo(t.Context(), stored.Calls)
+		return err == nil && upTo.Equal(first), fmt.Sprint(upTo, err)
+	})
+	p.completeFrom(tr, time.Now())
+	if upTo, err := tr.CompleteUpTo(t.Context(), stored.Calls); err != nil || !upTo.Equal(first) {
+		t.Fatalf("got %v, %v; want the first call's time, %v", upTo, err, first)
+	}
+	p.start()
+	p.completeOf(tr, stored.Calls, time.Now())
 }
 
 func TestRecordsThatNobodyStoresHoldTheWatermark(t *testing.T) {
@@ -132,7 +159,7 @@ func TestTheWatermarkWaitsForTheEngine(t *testing.T) {
 		p.completeFrom(tr, left)
 		for range 8 { // each look is a new one
 			<-time.After(300 * time.Millisecond)
-			if upTo, err := tr.CompleteUpTo(t.Context()); err != nil || !upTo.Equal(left) {
+			if upTo, err := tr.CompleteUpTo(t.Context(), stored.Events); err != nil || !upTo.Equal(left) {
 				t.Fatalf("got %v, %v; want it to stand at the first record that is not stored, %v", upTo, err, left)
 			}
 		}
@@ -186,7 +213,7 @@ func TestATopicMadeAnewIsNotStoredYet(t *testing.T) {
 	first := p.produceOne(pm, 0, event(4))
 	for what, tr := range map[string]*stored.Tracker{"the old tracker": tr, "a new one": p.tracker()} {
 		p.until(what+" to see the record", func() (bool, string) {
-			upTo, err := tr.CompleteUpTo(t.Context())
+			upTo, err := tr.CompleteUpTo(t.Context(), stored.Events)
 			return err == nil && upTo.Equal(first), fmt.Sprint(upTo, err)
 		})
 		if got := p.positions(tr)[pm+"/0"]; got != 0 {
@@ -247,7 +274,7 @@ func TestWithoutKafkaNobodyKnows(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tr.Close()
-	if upTo, err := tr.CompleteUpTo(t.Context()); err == nil {
+	if upTo, err := tr.CompleteUpTo(t.Context(), stored.Events); err == nil {
 		t.Errorf("got %v", upTo)
 	}
 }
@@ -285,7 +312,7 @@ func TestEverythingBeforeTheWatermarkIsInTheTable(t *testing.T) {
 				return
 			default:
 			}
-			upTo, err := tr.CompleteUpTo(t.Context())
+			upTo, err := tr.CompleteUpTo(t.Context(), stored.Events)
 			if err != nil {
 				t.Errorf("the watermark is unknown: %v", err)
 				return

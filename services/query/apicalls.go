@@ -5,6 +5,7 @@ import (
 	"mime"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -101,17 +102,23 @@ func (s *Service) apiCalls(w http.ResponseWriter, r *http.Request, id identity.I
 }
 
 // wantsCSV says that a request is for a file: by its parameter format, else by
-// its Accept.
+// its Accept, when that prefers it to JSON.
 func wantsCSV(r *http.Request) bool {
 	if format := r.URL.Query().Get("format"); format != "" {
 		return format == "csv"
 	}
+	prefers := map[string]float64{}
 	for part := range strings.SplitSeq(strings.Join(r.Header.Values("Accept"), ","), ",") {
-		if media, params, err := mime.ParseMediaType(strings.TrimSpace(part)); err == nil && media == "text/csv" && params["q"] != "0" {
-			return true
+		media, params, err := mime.ParseMediaType(strings.TrimSpace(part))
+		if err != nil {
+			continue
+		}
+		prefers[media] = 1
+		if q, err := strconv.ParseFloat(params["q"], 64); err == nil {
+			prefers[media] = q
 		}
 	}
-	return false
+	return prefers["text/csv"] > prefers["application/json"]
 }
 
 // errNoCall is the answer for a call that is not there, or not in the caller's
@@ -133,32 +140,24 @@ func (s *Service) apiCall(w http.ResponseWriter, r *http.Request, id identity.Id
 		return err
 	}
 	return s.answer(w, r, id, "API call "+wanted.String(), func(ctx context.Context) (found, error) {
-		var answer []byte
+		var latest, history []byte
 		rec := newRecord(field.Calls)
-		err := s.engine.query(ctx, "api-call", sqlgen.Call(see, wanted), func(r driver.Rows) error {
+		err := s.engine.query(ctx, "api-call", sqlgen.History(see, wanted), func(r driver.Rows) error {
 			if err := rec.scan(r); err != nil {
 				return err
 			}
-			answer = rec.appendJSON(answer, nil)
+			if history != nil {
+				history = append(history, ',')
+			}
+			history = rec.appendFields(history, historyShows)
+			latest = rec.appendJSON(latest[:0], nil)
 			return nil
 		})
-		if err != nil || answer == nil {
+		if err != nil || latest == nil {
 			return found{none: errNoCall}, err
 		}
-		answer = append(answer[:len(answer)-1], `,"history":[`...)
-		first := true
-		err = s.engine.query(ctx, "api-call-history", sqlgen.History(see, wanted), func(r driver.Rows) error {
-			if err := rec.scan(r); err != nil {
-				return err
-			}
-			if !first {
-				answer = append(answer, ',')
-			}
-			first = false
-			answer = rec.appendFields(answer, historyShows)
-			return nil
-		})
-		return found{body: append(answer, "]}"...), events: 1}, err
+		answer := append(latest[:len(latest)-1], `,"history":[`...)
+		return found{body: append(append(answer, history...), "]}"...), events: 1}, nil
 	})
 }
 

@@ -5,6 +5,8 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -309,6 +311,90 @@ func (b *bench) refusesLite(t *testing.T, rt *rapid.T, id identity.Identity) {
 	}
 }
 
+func TestWhatIsPreferredIsAnswered(t *testing.T) {
+	for accept, want := range map[string]bool{
+		"": false, "*/*": false, "application/json": false, "text/csv": true, "Text/CSV; header=present": true, "text/csv;q=0.5, */*;q=0.1": true,
+		"application/json, text/csv": false, "application/json, text/csv;q=0.1": false, "text/csv, application/json;q=0.9": true, "text/csv;q=0.0": false, "text/csv;q=0": false,
+	} {
+		for query, want := range map[string]bool{"": want, "?format=": want, "?format=csv": true, "?format=json": false} {
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, callsPath+query, nil)
+			r.Header.Set("Accept", accept)
+			if got := wantsCSV(r); got != want {
+				t.Errorf("%q %q: %v", accept, query, got)
+			}
+		}
+	}
+}
+
+// TestWhatClocksSayDoesNotChangeTheHistory: a call ends after it ran, also where
+// the clock was set back meanwhile.
+func TestWhatClocksSayDoesNotChangeTheHistory(t *testing.T) {
+	db := newDatabase(t)
+	b := newBench(t, db.cfg, nil)
+	now := time.Now().UnixMilli()
+	c := audit.APICall{CallID: uuid.NewString(), CustomerUUID: standard.CustomerUUID, ModuleCode: "PM", API: "a", State: audit.StateRunning, UserName: "jack", SubmittedDate: now, UpdatedDate: now}
+	ended := c
+	ended.State, ended.UpdatedDate, ended.HTTPStatus = audit.StateFinished, now-5000, 200
+	db.insertCalls(t, t, ended, c)
+	var a struct {
+		State   string
+		History []struct{ State string }
+	}
+	b.ask(t, t, standard, "GET", callsPath+"/"+c.CallID, "", &a)
+	if got := fmt.Sprint(a); got != "{Finished [{Running} {Finished}]}" {
+		t.Errorf("got %s", got)
+	}
+}
+
+// TestAWalkShowsEveryCallOnce: newest first, whatever becomes of them meanwhile.
+func TestAWalkShowsEveryCallOnce(t *testing.T) {
+	db := newDatabase(t)
+	b := newBench(t, db.cfg, nil)
+	now := time.Now().UnixMilli()
+	calls := make([]audit.APICall, 7)
+	for i := range calls {
+		calls[i] = audit.APICall{CallID: uuid.NewString(), CustomerUUID: standard.CustomerUUID, ModuleCode: "PM", API: "a", State: audit.StateRunning, UserName: "jack", SubmittedDate: now - int64(i), UpdatedDate: now}
+	}
+	db.insertCalls(t, t, calls...)
+	var got, want []string
+	params := url.Values{"pageSize": {"2"}}
+	for page := 0; page == 0 || params.Get("searchAfter") != ""; page++ {
+		a := b.callsAs(t, t, standard, params)
+		for _, c := range a.APICalls {
+			got = append(got, c["callId"].(string))
+		}
+		params.Set("searchAfter", a.SearchAfter)
+		for i := page; i < len(calls); i += 2 { // of those that were shown, and of others
+			ended := calls[i]
+			ended.State, ended.UpdatedDate = audit.StateFinished, now+int64(page)
+			db.insertCalls(t, t, ended)
+		}
+	}
+	for _, c := range calls {
+		want = append(want, c.CallID)
+	}
+	if d := gocmp.Diff(got, want); d != "" {
+		t.Errorf("(-got +want)\n%s", d)
+	}
+}
+
+// TestASummaryIsThereWithoutCounters: only what is left of limits is not told.
+func TestASummaryIsThereWithoutCounters(t *testing.T) {
+	b := newLimitedBench(t, newDatabase(t).cfg, nil, func(c *Config) { c.RedisURL = "redis://user:hunter2@127.0.0.1:1" })
+	w := b.do(t, &standard, "GET", callsPath+"/summary", "")
+	if w.Code != 200 || !strings.Contains(w.Body.String(), `"states":{}`) || !strings.Contains(w.Body.String(), `"budgets":null`) {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if b.logs.FilterMessageSnippet("what is left of the limits is not told").Len() != 1 {
+		t.Errorf("logged: %v", b.logs.All())
+	}
+	for _, e := range b.logs.All() {
+		if strings.Contains(fmt.Sprint(e.Message, e.ContextMap()), "hunter2") {
+			t.Errorf("a secret in the log: %v", e)
+		}
+	}
+}
+
 func TestCallsOfThePastWeekAreTheDefault(t *testing.T) {
 	db := newDatabase(t)
 	b := newBench(t, db.cfg, nil)
@@ -351,6 +437,8 @@ func TestWrongParametersAreNamed(t *testing.T) {
 		"?startDate=1750000000001&endDate=0":    {"must not be after endDate"},
 		"?qql=colour:red":                       {`"field":"qql"`},
 		"?searchAfter=x":                        {`"field":"searchAfter"`},
+		"?userName=%ff&sort=%c3(":               {`"field":"userName"`, `"field":"sort"`, "must be UTF-8"},
+		"?colour%ff=red":                        {"is not known"},
 		"?api=" + strings.Repeat("x", 600):      {`"field":"api"`},
 		"/summary?interval=2d&timezone=x&top=1": {`"field":"interval"`, `"field":"timezone"`, `"field":"top"`},
 		"/no-uuid":                              {`"field":"callId"`},

@@ -7,11 +7,12 @@ import (
 	"slices"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/auditrail/auditrail/pkg/apicall"
 	"github.com/auditrail/auditrail/pkg/audit"
 	"github.com/auditrail/auditrail/services/internal/field"
 	"github.com/auditrail/auditrail/services/internal/identity"
-	"github.com/auditrail/auditrail/services/internal/problem"
 	"github.com/auditrail/auditrail/services/internal/qql"
 	"github.com/auditrail/auditrail/services/internal/sqlgen"
 	"github.com/auditrail/auditrail/services/internal/visibility"
@@ -22,6 +23,8 @@ const (
 	topBlocked = 10
 	// mostCalled bounds the APIs that are known from calls.
 	mostCalled = 100
+	// budgetsTimeout bounds the questions that a summary asks the counters.
+	budgetsTimeout = 2 * time.Second
 )
 
 var (
@@ -52,7 +55,7 @@ func (s *Service) callsSummary(w http.ResponseWriter, r *http.Request, id identi
 }
 
 func (s *Service) summarise(ctx context.Context, id identity.Identity, see visibility.Calls, req histogramRequest) (found, error) {
-	complete := s.horizon.completeUpTo()
+	complete := s.horizon.completeUpTo(req.of)
 	h, err := s.series(ctx, see, req)
 	if err != nil {
 		return found{}, err
@@ -120,7 +123,8 @@ type budget struct {
 }
 
 // budgets tells what is left of the limits of this service's APIs; where all
-// modules count in one place, also of those that were called lately.
+// modules count in one place, also of those that were called lately. They are
+// nil while the counters do not answer: the rest of the summary is known.
 func (s *Service) budgets(ctx context.Context, id identity.Identity, see visibility.Calls) ([]budget, error) {
 	override, err := s.settings.limits(ctx, id.CustomerUUID)
 	if err != nil {
@@ -138,15 +142,18 @@ func (s *Service) budgets(ctx context.Context, id identity.Identity, see visibil
 			}
 		}
 	}
+	asking, cancel := context.WithTimeout(ctx, budgetsTimeout)
+	defer cancel()
 	budgets := make([]budget, len(apis))
 	for i, api := range apis {
 		b := budget{limitOfAPI: limitOf(id, override, api)}
-		usage, err := s.calls.counters.Usage(ctx, apicall.Key{CustomerUUID: id.CustomerUUID, API: api}, b.Limit)
+		var usage apicall.Usage
+		if b.Limit != (apicall.Limit{}) { // what nothing bounds is not counted
+			usage, err = s.calls.counters.Usage(asking, apicall.Key{CustomerUUID: id.CustomerUUID, API: api}, b.Limit)
+		}
 		if err != nil {
-			return nil, &problem.Error{
-				Kind: problem.KindUnavailable, RetryAfter: retryAfter, Cause: err,
-				Detail: "What is left of the limits cannot be told at the moment. Try again shortly.",
-			}
+			s.log.Warn("what is left of the limits is not told: the counters of calls do not answer", zap.String("requestId", requestIDOf(ctx)), zap.Error(err))
+			return nil, nil
 		}
 		b.Running, b.ToWaitSec = usage.Running, int64((usage.Wait+time.Second-1)/time.Second)
 		if b.Limit.Calls > 0 {

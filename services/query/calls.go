@@ -105,7 +105,7 @@ func (c *calls) close() error {
 	defer cancel()
 	var err error
 	if c.Calls != nil {
-		err = c.Calls.Close(ctx)
+		err = c.Close(ctx)
 	}
 	undelivered := c.emitter.Close(ctx)
 	if _, ok := errors.AsType[*emit.UndeliveredError](undelivered); ok {

@@ -1,6 +1,7 @@
 package query
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -28,6 +29,11 @@ func TestFlagDefaultsAreTheZeroValuesMeaning(t *testing.T) {
 	}
 	if d := cmp.Diff(cfg, want, cmpopts.IgnoreTypes(identity.Config{}, store.Config{}, kafka.Config{}), cmpopts.IgnoreFields(Config{}, "IngestGroup")); d != "" {
 		t.Errorf("(-got +want)\n%s", d)
+	}
+	for _, wait := range []time.Duration{-1, 21 * time.Second} {
+		if _, err := (Config{Limits: Limits{APICallWait: wait}}).withDefaults(); err == nil || !strings.Contains(err.Error(), "--api-call-wait must be 0 to 20s") {
+			t.Errorf("a wait of %s: %v", wait, err)
+		}
 	}
 	if _, err := (Config{Limits: Limits{Timeout: -time.Second}}).withDefaults(); err == nil {
 		t.Error("a negative limit is accepted")

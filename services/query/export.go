@@ -240,7 +240,7 @@ func (s *Service) limitHeader() http.Header {
 // before the statement: see completeUpTo.
 func (s *Service) exportHeader(req exportRequest) http.Header {
 	h := s.limitHeader()
-	if upTo := s.horizon.completeUpTo(); upTo != "null" {
+	if upTo := s.horizon.completeUpTo(req.of); upTo != "null" {
 		h.Set("X-Export-Complete-Up-To", upTo)
 	}
 	date := func(name string, ms *int64) {

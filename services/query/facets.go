@@ -76,7 +76,7 @@ func (s *Service) facets(w http.ResponseWriter, r *http.Request, id identity.Ide
 		return err
 	}
 	return s.answer(w, r, id, req.describe("facets"), func(ctx context.Context) (found, error) {
-		complete := s.horizon.completeUpTo()
+		complete := s.horizon.completeUpTo(req.of)
 		facets, err := s.count(ctx, visibility.For(id), req.filter, req.fields, req.size)
 		if err != nil {
 			return found{}, err

@@ -47,7 +47,7 @@ func (s *Service) fields(w http.ResponseWriter, r *http.Request, id identity.Ide
 		return writeJSON(w, append(appendFields(nil, nil), '}'))
 	}
 	return s.answer(w, r, id, a.describe("values of fields"), func(ctx context.Context) (found, error) {
-		complete := s.horizon.completeUpTo()
+		complete := s.horizon.completeUpTo(a.of)
 		facets, err := s.count(ctx, visibility.For(id), a.filter, described, size)
 		if err != nil {
 			return found{}, err

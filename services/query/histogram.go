@@ -77,7 +77,7 @@ func (s *Service) histogram(w http.ResponseWriter, r *http.Request, id identity.
 }
 
 func (s *Service) runHistogram(ctx context.Context, see visibility.View, req histogramRequest) (found, error) {
-	complete := s.horizon.completeUpTo()
+	complete := s.horizon.completeUpTo(req.of)
 	all, err := s.series(ctx, see, req)
 	if err != nil {
 		return found{}, err

@@ -381,7 +381,7 @@ func TestCompleteUpToFollowsKafka(t *testing.T) {
 		}
 	}
 	var unknown horizon
-	if got := unknown.completeUpTo(); got != "null" {
+	if got := unknown.completeUpTo(field.Events); got != "null" {
 		t.Errorf("at first: %s", got)
 	}
 }

@@ -144,7 +144,7 @@ func (s *Service) strangers(ctx context.Context, id identity.Identity, o apicall
 		return []string{fmt.Sprintf("Which APIs were called lately cannot be told at the moment. None of this service: %s.", strings.Join(names, ", "))}
 	}
 	for _, name := range slices.DeleteFunc(names, known(called)) {
-		warnings = append(warnings, fmt.Sprintf("%s matches no API of this service and none that was called in the past week. Is it spelled right?", name))
+		warnings = append(warnings, fmt.Sprintf("%s matches no API of this service and none of the %d that were called most in the past week. Is it spelled right?", name, mostCalled))
 	}
 	return warnings
 }

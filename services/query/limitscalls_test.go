@@ -164,6 +164,11 @@ func TestALimitKeepsNoManagerOut(t *testing.T) {
 	if w := b.do(t, &standard, "GET", settingsPath, ""); w.Code != 200 {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
+	for _, line := range b.logs.FilterMessage("request").All() {
+		if line.ContextMap()["tenant"] != "tenant-one" {
+			t.Errorf("whose call it was is not logged: %v", line.ContextMap())
+		}
+	}
 	var statuses []string
 	for _, e := range b.audited(t, 4) {
 		statuses = append(statuses, e.TargetType+" "+e.Status+" "+e.AuditComment)
@@ -187,8 +192,8 @@ func TestLimitsAreShownToEveryRoleAndChangedByManagers(t *testing.T) {
 		t.Fatal(err, w.Code, w.Body)
 	}
 	if d := cmp.Diff(a.Warnings, []string{
-		"api/v2/* matches no API of this service and none that was called in the past week. Is it spelled right?",
-		"audit-log/admin/serach matches no API of this service and none that was called in the past week. Is it spelled right?",
+		"api/v2/* matches no API of this service and none of the 100 that were called most in the past week. Is it spelled right?",
+		"audit-log/admin/serach matches no API of this service and none of the 100 that were called most in the past week. Is it spelled right?",
 	}); d != "" {
 		t.Errorf("warnings (-got +want)\n%s", d)
 	}

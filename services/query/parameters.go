@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -30,6 +31,8 @@ func readParameters(r *http.Request, of *field.Table, allowed, lists []string) (
 	for _, name := range names {
 		values := slices.DeleteFunc(slices.Clone(given[name]), func(v string) bool { return v == "" })
 		switch {
+		case slices.ContainsFunc(values, func(v string) bool { return !utf8.ValidString(v) }):
+			f.violate(problem.Violation{Field: problem.Shorten(name), Message: "must be UTF-8, of which each byte is encoded as %XX"})
 		case slices.Contains(lists, name):
 			if len(values) > 0 {
 				f.members[name] = appendTexts(nil, values)

@@ -53,7 +53,7 @@ type Limits struct {
 
 	RedisURL         string        `name:"redis-url" help:"Redis that counts the API calls of all replicas, such as redis://host:6379/0. Empty: each replica counts its own, which is right for one." default:""`
 	LimitsFailClosed bool          `name:"limits-fail-closed" help:"Answer calls 503 while their limits cannot be enforced, because Redis is away. Without it they run, and are counted in auditrail_query_api_calls_unenforced_total."`
-	APICallWait      time.Duration `name:"api-call-wait" help:"Longest time an API call waits, as Queued, while as many of its subscription run as may; then it is Blocked (Concurrency). 0: it does not wait." default:"0s"`
+	APICallWait      time.Duration `name:"api-call-wait" help:"Longest time an API call waits, as Queued, while as many of its subscription run as may; then it is Blocked (Concurrency). 20s at most; 0: it does not wait." default:"0s"`
 	LimitsConflict   bool          `name:"limits-conflict" help:"Answer blocked API calls 409 with code 1960 (concurrency) or 1965 (rate) in place of 429, for clients that look for these."`
 }
 
@@ -70,6 +70,10 @@ const (
 	defaultExportConcurrency = 2
 )
 
+// mostCallWait leaves time to read the body of a call that waited, of the 30 s
+// that package ops gives from the beginning of its request.
+const mostCallWait = 20 * time.Second
+
 // drainGrace is for sending answers at the end of the drain.
 const drainGrace = 3 * time.Second
 
@@ -81,8 +85,8 @@ func (c Config) withDefaults() (Config, error) {
 	if c.ExportTimeout < 0 || c.ExportRows < -1 || c.ExportConcurrency < 0 {
 		return c, errors.New("--export-timeout and --export-concurrency must not be negative, nor --export-rows but for -1, no limit")
 	}
-	if c.APICallWait < 0 {
-		return c, errors.New("--api-call-wait must not be negative")
+	if c.APICallWait < 0 || c.APICallWait > mostCallWait {
+		return c, fmt.Errorf("--api-call-wait must be 0 to %s, not %s: a call that waits for longer has no time left to send its body", mostCallWait, c.APICallWait)
 	}
 	if c.Timeout == 0 {
 		c.Timeout = defaultTimeout

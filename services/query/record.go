@@ -127,9 +127,10 @@ func (r *record) position(sort sqlgen.Sort) (value []byte, date int64, id uuid.U
 				id = *d
 			}
 		case *int64:
-			if f == r.of.Date {
+			switch f {
+			case r.of.Date:
 				date = *d
-			} else if f == sort.Field {
+			case sort.Field:
 				value = strconv.AppendInt(nil, *d, 10)
 			}
 		case *uint32:

@@ -79,12 +79,12 @@ func (s *Service) limited(e endpoint) http.Handler {
 		options = append(options, apicall.Unlimited())
 	}
 	placed := s.calls.Handler(e.api(), s.endpoint(e), options...)
-	if e.file == nil {
-		return placed
-	}
 	unplaced := s.calls.Handler(e.api(), s.endpoint(e), append(options, apicall.Unplaced())...)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if e.file(r) {
+		if id, ok := identity.FromContext(r.Context()); ok {
+			exchangeOf(r).tenant = id.CustomerUUID // also of a call that is blocked
+		}
+		if e.file != nil && e.file(r) {
 			unplaced.ServeHTTP(w, r)
 		} else {
 			placed.ServeHTTP(w, r)
@@ -130,8 +130,6 @@ func (s *Service) endpoint(e endpoint) http.Handler {
 			problem.Write(w, r, s.log, problem.New(problem.KindInternal, "no identity"))
 			return
 		}
-		x := exchangeOf(r)
-		x.tenant = id.CustomerUUID
 		err := e.serve(w, r, id)
 		switch {
 		case err == nil:

@@ -105,7 +105,7 @@ func (s *Service) page(w http.ResponseWriter, r *http.Request, id identity.Ident
 // runSearch runs the page and the count side by side and returns the answer's
 // body. In a walk, the count is that of its beginning.
 func (s *Service) runSearch(ctx context.Context, see visibility.View, req searchRequest, next cursor) (found, error) {
-	complete := s.horizon.completeUpTo()
+	complete := s.horizon.completeUpTo(req.of)
 	// One more than is shown: it tells whether there is more.
 	page := sqlgen.Page{Sort: req.sort, Offset: req.pageNumber * req.pageSize, Limit: req.pageSize + 1}
 	if req.after != nil {

@@ -40,28 +40,14 @@ func latest(v visibility.Calls, f Filter, params param.Set) string {
 	return " FROM (SELECT " + v.Columns("c", params) + " FROM api_calls AS c FINAL WHERE " + cond + ")"
 }
 
-// Call makes the statement for one call in its latest state, with the columns
-// that Rows has: no row when there is none that the caller may see.
-func Call(v visibility.Calls, id uuid.UUID) Statement {
-	params := param.Set{}
-	call := "toUUID(" + params.Text("id", id.String()) + ")"
-	// The events know the call's place in the key: one place, unless its module
-	// told of it with several submittedDates.
-	return Statement{
-		sql: "SELECT " + columns(field.Calls) + " FROM (SELECT " + v.Columns("c", params) + ", c.version AS version FROM api_calls AS c FINAL WHERE " + v.SQL("c", params) +
-			" AND c.call_id = " + call + " AND c.submitted_date IN (SELECT e.submitted_date FROM api_call_events AS e WHERE " + v.SQL("e", params) +
-			" AND e.call_id = " + call + ")) ORDER BY version DESC LIMIT 1",
-		params: params,
-	}
-}
-
-// History makes the statement for the states that a call was in, as they
-// followed, with the columns that Rows has.
+// History makes the statement for the states that a call was in, by their rank,
+// so that the last is its latest whatever clocks said, with the columns that Rows
+// has: no row when there is no such call that the caller may see.
 func History(v visibility.Calls, id uuid.UUID) Statement {
 	params := param.Set{}
 	return Statement{
 		sql: "SELECT " + columns(field.Calls) + " FROM (SELECT " + v.Columns("e", params) + ", e.state_rank AS state_rank FROM api_call_events AS e WHERE " +
-			v.SQL("e", params) + " AND e.call_id = toUUID(" + params.Text("id", id.String()) + ")) ORDER BY updated_date, state_rank, state LIMIT 1 BY state",
+			v.SQL("e", params) + " AND e.call_id = toUUID(" + params.Text("id", id.String()) + ")) ORDER BY state_rank, updated_date, state LIMIT 1 BY state",
 		params: params,
 	}
 }

@@ -113,8 +113,6 @@ func statement(t *rapid.T, see visibility.Calls, all [][]audit.APICall) sqlgen.S
 	case 4:
 		return sqlgen.Export(see, f, fields)
 	case 5:
-		return sqlgen.Call(see, eventID(rapid.IntRange(0, len(all)-1).Draw(t, "call")))
-	case 6:
 		return sqlgen.History(see, eventID(rapid.IntRange(0, len(all)-1).Draw(t, "call")))
 	}
 	page := sqlgen.Page{Limit: int64(rapid.IntRange(1, 50).Draw(t, "limit")), Offset: int64(rapid.IntRange(0, 20).Draw(t, "offset"))}

@@ -118,7 +118,7 @@ func TestNoValueInSQL(t *testing.T) {
 		calls := visibility.ForCalls(id, true)
 		page.Sort.Field = &field.Calls.Fields[11]
 		f.Updated = true
-		sql += Rows(calls, f, page).SQL() + HistogramBy(calls, f, nil, page.Sort.Field).SQL() + Call(calls, page.After.ID).SQL() + History(calls, page.After.ID).SQL()
+		sql += Rows(calls, f, page).SQL() + HistogramBy(calls, f, nil, page.Sort.Field).SQL() + History(calls, page.After.ID).SQL()
 		scope := string(id.Role)
 		if id.ViewAll || id.Role == identity.RoleManager || id.Role == identity.RoleAuditor {
 			scope = "all"

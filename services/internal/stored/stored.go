@@ -1,5 +1,6 @@
-// Package stored tells what of the event topics is stored: for each partition
-// up to where (Positions), and for all of them up to when (CompleteUpTo).
+// Package stored tells what of the topics of events and of API calls is stored:
+// for each partition up to where (Positions), and for all of a kind up to when
+// (CompleteUpTo).
 //
 // What counts is what the ingest group has committed, raised by what ingest has
 // announced since. Dead letters count: they are settled. Ask before you read
@@ -22,6 +23,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/singleflight"
 
+	"github.com/auditrail/auditrail/pkg/audit"
 	"github.com/auditrail/auditrail/services/internal/kafka"
 	"github.com/auditrail/auditrail/services/internal/topic"
 )
@@ -47,7 +49,25 @@ type Config struct {
 	Slack time.Duration
 }
 
-// Partition is a partition of one incarnation of an event topic.
+// Kind is what records are of.
+type Kind int
+
+// Kinds of records.
+const (
+	Events Kind = iota
+	Calls
+	kinds
+)
+
+// kindOf says what a topic carries; false when ingest does not store it.
+func kindOf(name string) (Kind, bool) {
+	if name == audit.APICallsTopic {
+		return Calls, true
+	}
+	return Events, topic.IsEvents(name)
+}
+
+// Partition is a partition of one incarnation of a topic that ingest stores.
 type Partition struct {
 	Topic     string
 	TopicID   uuid.UUID // a topic made anew has another
@@ -104,7 +124,7 @@ func (t *Tracker) Close() {
 	t.client.Close()
 }
 
-// Positions returns, for every partition of the event topics that exist, the
+// Positions returns, for every partition of the topics that exist, the
 // offset after the last record that is stored: 0 when nothing is. It asks Kafka
 // each time.
 func (t *Tracker) Positions(ctx context.Context) (map[Partition]int64, error) {
@@ -115,8 +135,8 @@ func (t *Tracker) Positions(ctx context.Context) (map[Partition]int64, error) {
 	return t.positions(ctx, leaders)
 }
 
-// partitions lists the partitions of the event topics, with their leaders, as
-// the brokers know them now.
+// partitions lists the partitions of the topics of every kind, with their
+// leaders, as the brokers know them now.
 func (t *Tracker) partitions(ctx context.Context) (map[Partition]int32, error) {
 	req := kmsg.NewPtrMetadataRequest()
 	req.Topics = nil // all
@@ -126,7 +146,10 @@ func (t *Tracker) partitions(ctx context.Context) (map[Partition]int32, error) {
 	}
 	leaders := map[Partition]int32{}
 	for _, mt := range resp.Topics {
-		if mt.Topic == nil || !topic.IsEvents(*mt.Topic) {
+		if mt.Topic == nil {
+			continue
+		}
+		if _, ours := kindOf(*mt.Topic); !ours {
 			continue
 		}
 		if err := kerr.ErrorForCode(mt.ErrorCode); err != nil {

@@ -24,7 +24,7 @@ const (
 
 // answer of a look.
 type answer struct {
-	upTo time.Time
+	upTo [kinds]time.Time
 	err  error
 	at   time.Time
 }
@@ -36,8 +36,8 @@ type known struct {
 	floor map[Partition]time.Time
 	// firstLeft is the append time of the first record that is not stored.
 	firstLeft map[Partition]left
-	// upTo is the last watermark.
-	upTo time.Time
+	// upTo is the last watermark of each kind.
+	upTo [kinds]time.Time
 }
 
 type left struct {
@@ -49,8 +49,8 @@ func newKnown() known {
 	return known{floor: map[Partition]time.Time{}, firstLeft: map[Partition]left{}}
 }
 
-// CompleteUpTo returns the watermark: every record that Kafka accepted before
-// it, by the append time, is stored. It never moves backwards as long as the
+// CompleteUpTo returns the watermark of a kind: every record of it that Kafka
+// accepted before it, by the append time, is stored. It never moves backwards as long as the
 // process lives. Answers are up to 250 ms old. The error says that nobody
 // knows: Kafka does not answer within 2 s, or has dropped records before they
 // were stored.
@@ -65,12 +65,12 @@ func newKnown() known {
 //
 // What Kafka dropped of a partition before anything was committed of it does
 // not count: ingest begins at what is left, and so does the watermark.
-func (t *Tracker) CompleteUpTo(ctx context.Context) (time.Time, error) {
+func (t *Tracker) CompleteUpTo(ctx context.Context, of Kind) (time.Time, error) {
 	t.mu.Lock()
 	last := t.last
 	t.mu.Unlock()
 	if !last.at.IsZero() && time.Since(last.at) < answerAge {
-		return last.upTo, last.err
+		return last.upTo[of], last.err
 	}
 	// The look is everybody's: it does not end with the caller who began it.
 	looked := t.looks.DoChan("", func() (any, error) { //nolint:contextcheck // as said
@@ -87,46 +87,50 @@ func (t *Tracker) CompleteUpTo(ctx context.Context) (time.Time, error) {
 	select {
 	case r := <-looked:
 		a := r.Val.(answer)
-		return a.upTo, a.err
+		return a.upTo[of], a.err
 	case <-ctx.Done():
 		return time.Time{}, ctx.Err()
 	}
 }
 
-// look finds the watermark. Topics that are made anew while it looks would mix
+// look finds the watermarks. Topics that are made anew while it looks would mix
 // the offsets of two incarnations; then it looks again.
-func (t *Tracker) look(ctx context.Context) (time.Time, error) {
+func (t *Tracker) look(ctx context.Context) (upTo [kinds]time.Time, err error) {
 	for range lookAttempts {
 		began := time.Now().Truncate(time.Millisecond) // as append times are
 		before, err := t.partitions(ctx)
 		if err != nil {
-			return time.Time{}, err
+			return upTo, err
 		}
 		complete, err := t.completeness(ctx, began, before)
 		after, errAfter := t.partitions(ctx)
 		if errAfter != nil {
-			return time.Time{}, errors.Join(err, errAfter)
+			return upTo, errors.Join(err, errAfter)
 		}
 		if !sameKeys(before, after) {
 			continue
 		}
 		if err != nil {
-			return time.Time{}, err
+			return upTo, err
 		}
 		t.heard.keep(after)
 		t.known.floor = complete
-		upTo := began
-		for _, at := range complete {
-			if at.Before(upTo) {
-				upTo = at
+		for of := range upTo {
+			upTo[of] = began
+		}
+		for p, at := range complete {
+			if of, _ := kindOf(p.Topic); at.Before(upTo[of]) {
+				upTo[of] = at
 			}
 		}
-		if upTo = upTo.Add(-t.cfg.Slack); upTo.After(t.known.upTo) {
-			t.known.upTo = upTo
+		for of, at := range upTo {
+			if at = at.Add(-t.cfg.Slack); at.After(t.known.upTo[of]) {
+				t.known.upTo[of] = at
+			}
 		}
 		return t.known.upTo, nil
 	}
-	return time.Time{}, errors.New("event topics are being made or deleted")
+	return upTo, errors.New("topics are being made or deleted")
 }
 
 // sameKeys ignores leaders: they move.
