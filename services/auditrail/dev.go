@@ -38,9 +38,10 @@ type devCmd struct {
 	ExitWithParent bool `hidden:"" help:"End when standard input does."`
 
 	// The services' own limits are dev's flags too.
-	Ingest ingest.Limits `embed:""`
-	Query  query.Limits  `embed:""`
-	Expiry expiry.Config `embed:""`
+	Ingest  ingest.Limits `embed:""`
+	Query   query.Limits  `embed:""`
+	Expiry  expiry.Config `embed:""`
+	Proxies query.Proxies `embed:""`
 
 	RetentionDays  uint16        `help:"Days an event is kept after it happened, unless its subscription chose otherwise." default:"400"`
 	RetentionDelay time.Duration `help:"How long a subscription's choice of days must have stood before it counts." default:"10m"`
@@ -117,7 +118,8 @@ func (c *devCmd) Run(ctx context.Context, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
-	queryCfg.Store, queryCfg.Kafka, queryCfg.Identity, queryCfg.Limits = migrateCfg.Store, migrateCfg.Kafka, issuer.Config(), c.Query
+	queryCfg.Store, queryCfg.Kafka, queryCfg.Identity = migrateCfg.Store, migrateCfg.Kafka, issuer.Config()
+	queryCfg.Limits, queryCfg.Proxies = c.Query, c.Proxies
 	ingestCfg.Kafka, ingestCfg.Store = migrateCfg.Kafka, migrateCfg.Store
 	return c.serve(ctx, ln, queryCfg, ingestCfg, log)
 }

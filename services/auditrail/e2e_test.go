@@ -547,6 +547,8 @@ func TestMistakesAreNamed(t *testing.T) {
 		{"--kafka-addr", []string{"settings", "show", "--kafka-addr", "127.0.0.1:1", "--customer", "c1"}},
 		{"--batch-rows", []string{"dev", "--batch-rows", "0", "--data-dir", t.TempDir()}},
 		{"--oidc-issuer or --jwks-file", []string{"query", "--http-addr", "127.0.0.1:0"}},
+		{"--trusted-proxies", []string{"query", "--trusted-proxies", "10.0.0.0/8,lb.internal"}},
+		{"name the proxies", []string{"dev", "--trusted-proxies", "0.0.0.0/0", "--data-dir", t.TempDir()}},
 		{"--batch-rows", []string{"ingest", "--batch-rows", "0", "--http-addr", "127.0.0.1:0"}},
 	} {
 		_, stderr, code := auditrail(t, "", c.args...)

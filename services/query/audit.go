@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -52,7 +51,7 @@ func (s *Service) audit(r *http.Request, id identity.Identity, e audit.Event) er
 		e.BusinessUnit = id.BusinessUnits[0]
 	}
 	e.EndpointType = audit.EndpointAPI
-	e.SourceIP, e.Client = clientAddress(r), atMost(r.UserAgent(), audit.MaxNameBytes)
+	e.SourceIP, e.Client = s.cfg.Proxies.clientAddress(r), atMost(r.UserAgent(), audit.MaxNameBytes)
 	e.RequestID = requestIDOf(r.Context())
 	e.CreatedDate = time.Now().UnixMilli()
 	ctx, cancel := context.WithTimeout(r.Context(), auditTimeout)
@@ -89,16 +88,6 @@ func (s *Service) auditSearch(r *http.Request, id identity.Identity, what string
 		Action: "Search", TargetType: "Audit Log", Status: "Success",
 		AuditComment: fmt.Sprintf("%s: %d events", atMost(what, audit.MaxStringBytes/2), rows),
 	})
-}
-
-// clientAddress is where the connection comes from, "" when that is no address.
-// A proxy's header is not believed: anybody can send one.
-func clientAddress(r *http.Request) string {
-	at, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return ""
-	}
-	return at.Addr().Unmap().WithZone("").String()
 }
 
 // atMost returns s in valid UTF-8, and no more than so many bytes of it.

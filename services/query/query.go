@@ -36,7 +36,8 @@ type Config struct {
 
 	IngestGroup string `name:"ingest-group" help:"Kafka consumer group of ingest: what it has committed is stored, and searches say up to when." default:"auditrail-ingest"`
 
-	Limits `embed:""`
+	Limits  `embed:""`
+	Proxies `embed:""`
 }
 
 // Limits of the service. Zero means the default.

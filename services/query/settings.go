@@ -20,10 +20,11 @@ import (
 	"github.com/auditrail/auditrail/services/internal/settings"
 )
 
-// settingsMembers are the members of a change of settings: the settings, and
-// what agrees to a change that may delete events.
+// settingsMembers are the members of a change of settings: the settings, what
+// agrees to a change that may delete events, and what is read only.
 var settingsMembers = []string{
 	"defaultTimeframeDays", "autoUpdateActivityLog", "restrictUserInformation", "auditSearches", "retentionDays", "deleteOlder",
+	"takesEffect", // from a GET, to be sent back; ignored
 }
 
 // settingsAnswer is the answer of both endpoints.
@@ -216,7 +217,7 @@ func (c settingsChange) apply(s *settings.Settings) error {
 		}
 		s.RetentionDays = *days
 	}
-	if c.timeframe != nil {
+	if c.timeframe != nil && int(*c.timeframe) != s.Timeframe() { // the default, sent back, is no choice
 		s.DefaultTimeframeDays = *c.timeframe
 	}
 	if c.autoUpdates != nil {

@@ -88,6 +88,30 @@ func TestSettingsAreShownToEveryRoleAndChangedByManagers(t *testing.T) {
 	}
 }
 
+// TestWhatIsShownMayBeSentBack: as it is, which changes nothing, and edited.
+func TestWhatIsShownMayBeSentBack(t *testing.T) {
+	b := newBench(t, away(t), nil)
+	lite := manager
+	lite.CustomerUUID, lite.Tier = "tenant-lite", identity.TierExpressLite
+	b.put(t, lite, b.shown(t, lite))
+	b.put(t, manager, b.shown(t, manager))
+	b.audited(t, 0)
+	b.put(t, manager, `{"defaultTimeframeDays":90,"autoUpdateActivityLog":false,"retentionDays":120,"deleteOlder":true}`)
+	shown := b.shown(t, manager)
+	if !strings.Contains(shown, `"takesEffect":{"autoUpdateActivityLog":{"chosenAt":`) {
+		t.Fatal(shown)
+	}
+	b.put(t, manager, shown)
+	if again := b.shown(t, manager); again != shown {
+		t.Errorf("sent back\n%s\nbecame\n%s", shown, again)
+	}
+	b.put(t, manager, strings.Replace(shown, `"auditSearches":false`, `"auditSearches":true`, 1))
+	if again, want := b.shown(t, manager), strings.Replace(shown, `"auditSearches":false`, `"auditSearches":true`, 1); again != want {
+		t.Errorf("got\n%s\nwant\n%s", again, want)
+	}
+	b.audited(t, 4) // of two changes
+}
+
 func TestAChangeOfSettingsIsAudited(t *testing.T) {
 	b := newBench(t, away(t), nil)
 	b.put(t, manager, `{"defaultTimeframeDays":180,"autoUpdateActivityLog":false,"retentionDays":3650}`)

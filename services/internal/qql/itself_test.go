@@ -46,7 +46,7 @@ func TestAValueFindsItself(t *testing.T) {
 			"userName: " + quote(value, '"') + "*",
 		}
 		if len(Tokens(value)) > 0 && !odd(value) {
-			partly = append(partly, "userName: "+wordsOf(value).text())
+			partly = append(partly, "userName: "+wordsOf(value).text(false))
 			exact = append(exact, "userName: "+quote(value, '"')+" AND userName = "+quote(value, '"'))
 		}
 		for _, query := range exact {

@@ -157,6 +157,9 @@ func (p *parser) members(t target, items []item) (Expr, error) {
 	for i, it := range items {
 		m, err := member(t.field, it.text, it.quote == '`' || t.exact)
 		if err != nil {
+			if write, ok := p.withDots(t, it.text); ok {
+				return nil, p.errorAt(it.start, "a range has two dots, not TO: write "+write, write)
+			}
 			return nil, p.errorAt(it.start, err.Error(), t.example())
 		}
 		in[i] = m

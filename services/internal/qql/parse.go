@@ -199,7 +199,11 @@ func (p *parser) test(h head, s scope) (Expr, error) {
 	case "is not null":
 		x = Not{Test{f, Null{}}}
 	case "!=":
-		return nil, p.errorAt(h.start, "there is no !=: put NOT before the condition", "NOT "+t.example())
+		write := p.instead(t, "NOT F: A", h.end)
+		return nil, p.errorAt(h.opStart, "there is no !=: write "+write, write)
+	case "==":
+		write := p.instead(t, "F: A", h.end)
+		return nil, p.errorAt(h.opStart, "there is no ==: write "+write+", or = to compare exactly", write)
 	case ":", "=":
 		p.space()
 		if h.op == ":" && f == p.of.List && !p.end() && p.text[p.at] == '(' {

@@ -65,7 +65,7 @@ func (x Test) String() string {
 	}
 	switch cond := x.Cond.(type) {
 	case Words:
-		return colon + cond.text()
+		return colon + cond.text(x.Field == nil)
 	case Phrase:
 		return colon + quote(strings.Join(cond, " "), '"')
 	case Equal:
@@ -103,8 +103,9 @@ func bare(s string, form *regexp.Regexp) bool {
 	return form.MatchString(s) && !strings.ContainsFunc(s, func(c rune) bool { return lookAlikes[c] != "" })
 }
 
-// text returns the words as they are written without quotes.
-func (w Words) text() string {
+// text returns the words as they are written without quotes, bare or behind a
+// field.
+func (w Words) text(bare bool) string {
 	words := make([]string, len(w))
 	for i, tokens := range w {
 		words[i] = strings.Join(tokens, ".")
@@ -119,9 +120,24 @@ func (w Words) text() string {
 			if i > 0 && strings.EqualFold(strings.TrimPrefix(words[i-1], `\`), "is") {
 				words[i] = `\` + words[i]
 			}
+		default:
+			if bare && i > 0 && beginsForeign(words[i]) && fieldOfAny(words[i-1]) {
+				words[i] = `\` + words[i]
+			}
 		}
 	}
 	return strings.Join(words, " ")
+}
+
+// fieldOfAny says whether a word is the name of a field in some table: where it
+// is in another, a backslash does no harm.
+func fieldOfAny(word string) bool {
+	for _, of := range []*field.Table{field.Events, field.Calls} {
+		if f, _ := find(of, word); f != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // text returns a member of a list of values of a type.

@@ -193,6 +193,7 @@ func drawAddress(t *rapid.T, networks bool) Value {
 func drawText(t *rapid.T) string {
 	pieces := rapid.SampledFrom([]string{
 		"a", "B", "jack", "and", "OR", "not", "is", "null", " ", " ", "*", `\`, `"`, "`", "'", "(", ")", "[", "]", ",", "..", ":", "=", "<", ">",
+		"contains", "in", "status", " is ",
 		"-", "_", ".", "@", "/", "é", "李", "“", "：", "\n", "\u200b", "\ufffd", "userName", "now",
 	})
 	if rapid.Bool().Draw(t, "any") {
@@ -204,6 +205,7 @@ func drawText(t *rapid.T) string {
 func drawTokens(t *rapid.T) []string {
 	return rapid.SliceOfN(rapid.SampledFrom([]string{
 		"a", "jack", "and", "or", "not", "is", "null", "10", "é", "李", "username", "now", "eaa0a5b2", "1e46",
+		"status", "state", "createddate", "changes", "before", "after", "contains", "equals", "like", "in", "between", "starts", "with",
 	}), 1, 5).Draw(t, "tokens")
 }
 
@@ -226,6 +228,7 @@ func FuzzParse(f *testing.F) {
 		"userName:(jack OR `Jill` OR [\"a\\\"b\", C]) AND NOT userName: *\"x y\"*z",
 		`auditEnabledAppId: [1 .. 5) OR auditEnabledAppId: (1...5] and createdDate: ['2026-01' .. 1650444199730]`,
 		`state: [Finished, "Blocked (Rate)"] AND updatedDate > now-1h AND NOT durationMs: [1 .. 5] OR client: curl`,
+		`status \is success OR state \contains x \and changes.before \in a`, `status is a`, `createdDate between a and b`, `id == 5 or api in (a, b`,
 		`user-is-null \and web-01.example.com eaa0a5b2-1e46-4f43-9dfe-578a88ae01c9`,
 		"a)", "“", "userName: [", "((((((((((((((((((((((a", "\xff",
 	} {

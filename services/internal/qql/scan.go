@@ -124,21 +124,26 @@ func (p *parser) wordAt(i int, word string) bool {
 // wordsAt says whether words stand here, in any case, with any white space
 // between them.
 func (p *parser) wordsAt(words string) bool {
-	i := p.at
+	_, ok := p.wordsFrom(p.at, words)
+	return ok
+}
+
+// wordsFrom is wordsAt for i. It returns where the words end.
+func (p *parser) wordsFrom(i int, words string) (end int, ok bool) {
 	for word := range strings.FieldsSeq(words) {
 		i = p.spaceFrom(i)
 		if !p.wordAt(i, word) {
-			return false
+			return i, false
 		}
 		i += len(word)
 	}
-	return true
+	return i, true
 }
 
 // head is the beginning of a test: a name and an operator.
 type head struct {
 	name    string
-	op      string // : = > < >= <= != "is null" "is not null"
+	op      string // : = > < >= <= != == "is null" "is not null"
 	start   int    // of the name
 	opStart int
 	end     int // behind the operator
@@ -163,7 +168,7 @@ func (p *parser) head(i int) (head, bool) {
 		from := []rune(s)
 		return len(p.text)-h.opStart >= len(from) && string(p.text[h.opStart:h.opStart+len(from)]) == s
 	}
-	for _, op := range []string{">=", "<=", "!=", ">", "<", "=", ":"} {
+	for _, op := range []string{">=", "<=", "!=", "==", ">", "<", "=", ":"} {
 		if rest(op) {
 			known, _ := find(p.of, h.name)
 			if known == nil && (rest("://") || rest("::") || rest(`:\`)) { // an URL, an address, a path

@@ -40,6 +40,11 @@ func (p *parser) unquoted(t target) (raw, error) {
 		if h, ok := p.head(i); ok && (i > first || t.field == nil || !typed(t.field.Type)) {
 			return raw{}, p.followed(t, first, h)
 		}
+		if t.field == nil {
+			if err := p.foreignAt(i); err != nil {
+				return raw{}, err
+			}
+		}
 		if before > first && i > before {
 			text.WriteByte(' ')
 			part.WriteByte(' ')
