@@ -51,7 +51,7 @@ func (s *Service) audit(r *http.Request, id identity.Identity, e audit.Event) er
 		e.BusinessUnit = id.BusinessUnits[0]
 	}
 	e.EndpointType = audit.EndpointAPI
-	e.SourceIP, e.Client = s.cfg.Proxies.clientAddress(r), atMost(r.UserAgent(), audit.MaxNameBytes)
+	e.SourceIP, e.Client = s.cfg.clientAddress(r), atMost(r.UserAgent(), audit.MaxNameBytes)
 	e.RequestID = requestIDOf(r.Context())
 	e.CreatedDate = time.Now().UnixMilli()
 	ctx, cancel := context.WithTimeout(r.Context(), auditTimeout)

@@ -50,7 +50,7 @@ func (s *Service) openCalls(cfg Config, deps Deps) (*calls, error) {
 	c.Calls, err = apicall.New(apicall.Config{
 		ModuleCode: topic.AuditModule, Sink: c.emitter, Caller: callerOf, Limits: limits, Counters: c.counters,
 		FailClosed: cfg.LimitsFailClosed, MaxWait: cfg.APICallWait, Conflict: cfg.LimitsConflict,
-		ClientAddress: cfg.Proxies.clientAddress,
+		ClientAddress: cfg.clientAddress,
 		RequestID:     func(r *http.Request) string { return requestIDOf(r.Context()) },
 		Logger:        deps.Log,
 	})
