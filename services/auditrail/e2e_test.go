@@ -545,6 +545,8 @@ func TestMistakesAreNamed(t *testing.T) {
 		{"start auditrail dev", []string{"token", "--data-dir", filepath.Join(t.TempDir(), "typo")}},
 		{"--kafka-addr", []string{"emit", "--kafka-addr", "127.0.0.1:1"}},
 		{"--kafka-addr", []string{"settings", "show", "--kafka-addr", "127.0.0.1:1", "--customer", "c1"}},
+		{"--customer", []string{"limits", "set", "--kafka-addr", "127.0.0.1:1", "--customer", "", "{}"}},
+		{"1 to 64 bytes", []string{"settings", "show", "--kafka-addr", "127.0.0.1:1", "--customer", strings.Repeat("c", 65)}},
 		{"--batch-rows", []string{"dev", "--batch-rows", "0", "--data-dir", t.TempDir()}},
 		{"--oidc-issuer or --jwks-file", []string{"query", "--http-addr", "127.0.0.1:0"}},
 		{"--trusted-proxies", []string{"query", "--trusted-proxies", "10.0.0.0/8,lb.internal"}},

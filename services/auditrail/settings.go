@@ -35,6 +35,14 @@ type settingsOf struct {
 	Customer string       `help:"Subscription (customerUuid)." env:"-" required:""`
 }
 
+// Validate names a subscription that cannot be.
+func (c settingsOf) Validate() error {
+	if n := len(c.Customer); n == 0 || n > audit.MaxIDBytes {
+		return fmt.Errorf("--customer must have 1 to %d bytes, not %d", audit.MaxIDBytes, n)
+	}
+	return nil
+}
+
 type settingsShowCmd struct {
 	settingsOf
 }

@@ -360,7 +360,7 @@ func (b *bench) brokenOff(t *testing.T, resp *http.Response, r *bufio.Reader, fo
 		n++ // open has read an event, not a header
 	}
 	events := n - 1
-	row := fmt.Sprintf("# incomplete after %d events: ", events)
+	row := fmt.Sprintf("# incomplete after %d rows: ", events)
 	if format == "jsonl" {
 		row = `{"error":{"detail":"`
 		if !strings.Contains(last, fmt.Sprintf(`"events":%d}}`, events)) {

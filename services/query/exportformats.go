@@ -126,7 +126,7 @@ func formula(s string) bool {
 func (csvFormat) broken(b []byte, rows int64, why string) []byte {
 	b = append(b, "# incomplete after "...)
 	b = strconv.AppendInt(b, rows, 10)
-	b = append(b, " events: "...)
+	b = append(b, " rows: "...)
 	return append(append(b, strings.NewReplacer(",", ";", `"`, "'", "\r", " ", "\n", " ").Replace(why)...), "\r\n"...)
 }
 
