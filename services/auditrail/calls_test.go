@@ -103,7 +103,7 @@ func TestCallsRunIntoLimitsAndAreListed(t *testing.T) {
 
 	t.Run("wait", func(t *testing.T) {
 		t.Parallel()
-		addr, _ := d.replica(t, "--api-call-wait", "2m")
+		addr, _ := d.replica(t, "--api-call-wait", "20s")
 		there := manager.at(addr)
 		running := there.hold(t).running()
 		waits := make(chan reply, 1)

@@ -17,7 +17,7 @@ type Proxies struct {
 }
 
 // Network is a network, or one address, of a flag.
-type Network netip.Prefix
+type Network struct{ netip.Prefix }
 
 // UnmarshalText reads 10.0.0.0/8 or 10.1.2.3, of IPv4 or IPv6. IPv4 mapped into
 // IPv6 is IPv4.
@@ -37,7 +37,7 @@ func (n *Network) UnmarshalText(text []byte) error {
 	if p.Bits() == 0 {
 		return fmt.Errorf("%s is every address, and who may say where a call comes from must be known: name the proxies", s)
 	}
-	*n = Network(p.Masked())
+	n.Prefix = p.Masked()
 	return nil
 }
 
@@ -72,7 +72,7 @@ func (p Proxies) clientAddress(r *http.Request) string {
 }
 
 func (p Proxies) trust(a netip.Addr) bool {
-	return slices.ContainsFunc(p.Trusted, func(n Network) bool { return netip.Prefix(n).Contains(a) })
+	return slices.ContainsFunc(p.Trusted, func(n Network) bool { return n.Contains(a) })
 }
 
 // forwarded reads an address of X-Forwarded-For. Some proxies write a port

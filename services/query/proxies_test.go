@@ -114,7 +114,7 @@ func TestTrustedProxiesAreNetworksOrAddresses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"10.0.0.0/8", "192.0.2.9/32", "172.16.0.0/12", "2001:db8::1/128"} {
-		if got := netip.Prefix(p.Trusted[0]).String(); got != want {
+		if got := p.Trusted[0].String(); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 		p.Trusted = p.Trusted[1:]

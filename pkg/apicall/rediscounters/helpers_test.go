@@ -97,6 +97,9 @@ func monitor(t testing.TB, s *redistest.Server) (next func() []string) {
 		t.Fatalf("MONITOR: %q, %v", lines.Text(), lines.Err())
 	}
 	return func() []string {
+		if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
 		if !lines.Scan() {
 			t.Fatalf("the server tells no more: %v", lines.Err())
 		}

@@ -96,7 +96,9 @@ func (r *running) client(name string) {
 			r.run(ctx, a)
 			continue
 		}
-		pause(ctx, time.Duration(1+rand.IntN(3))*time.Millisecond)
+		// Not sooner: the server tells of every command, and who reads that on a
+		// busy machine must keep up.
+		pause(ctx, time.Duration(10+rand.IntN(20))*time.Millisecond)
 	}
 }
 
