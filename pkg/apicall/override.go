@@ -171,6 +171,19 @@ func (l Limit) wire() limitJSON {
 // MarshalJSON writes the form that l has in an Override.
 func (l Limit) MarshalJSON() ([]byte, error) { return json.Marshal(l.wire()) }
 
+// UnmarshalJSON reads that form, as strictly.
+func (l *Limit) UnmarshalJSON(data []byte) error {
+	var w limitJSON
+	if err := json.Unmarshal(data, &w, json.RejectUnknownMembers(true)); err != nil {
+		return explain(err)
+	}
+	if ps := w.check(nil, "limit"); ps != nil {
+		return errors.New(strings.Join(ps, "; "))
+	}
+	*l = w.limit()
+	return nil
+}
+
 // limit is what w says; w has been checked.
 func (w limitJSON) limit() Limit {
 	n := func(p *int64) int64 {

@@ -206,3 +206,22 @@ func FuzzOverride(f *testing.F) {
 		}
 	})
 }
+
+func TestALimitIsReadAsItIsWritten(t *testing.T) {
+	for _, want := range []apicall.Limit{{}, {Concurrency: 6}, {Calls: 100, Window: time.Second}, {Concurrency: 1, Calls: 2, Window: time.Hour}} {
+		text, err := json.Marshal(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got apicall.Limit
+		if err := json.Unmarshal(text, &got); err != nil || got != want {
+			t.Errorf("%s is read as %+v, %v", text, got, err)
+		}
+	}
+	for _, wrong := range []string{`{}`, `{"calls":3}`, `{"concurrency":-1}`, `{"window":1}`, `"2"`} {
+		var got apicall.Limit
+		if err := json.Unmarshal([]byte(wrong), &got); err == nil {
+			t.Errorf("%s is read as %+v", wrong, got)
+		}
+	}
+}
