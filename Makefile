@@ -31,7 +31,7 @@ build: ## build bin/auditrail
 
 .PHONY: test
 test: deps ## unit, component and end-to-end tests on embedded parts
-	go test $(GOTESTARGS) $(PACKAGES)
+	go test -timeout 30m $(GOTESTARGS) $(PACKAGES)
 
 KAFKA_LIB := $(or $(AUDITRAIL_TEST_KAFKA_LIB),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/auditrail/apache-kafka-4.3.1)
 
@@ -59,12 +59,12 @@ faults: deps $(if $(filter apache,$(KAFKA)),kafka-lib) ## kill, pause, cut and r
 
 .PHONY: test-race
 test-race: deps ## the same under the race detector (needs a C compiler)
-	CGO_ENABLED=1 go test -race $(GOTESTARGS) $(PACKAGES)
+	CGO_ENABLED=1 go test -race -timeout 30m $(GOTESTARGS) $(PACKAGES)
 
 .PHONY: race
 race: deps
 	@command -v cc >/dev/null || { echo "make race: the race detector needs a C compiler: install gcc, then run make check again" >&2; exit 1; }
-	CGO_ENABLED=1 go test -race ./pkg/... ./services/ingest ./services/expiry ./services/deadletter ./services/internal/ops ./services/internal/ktable ./services/internal/settings
+	CGO_ENABLED=1 go test -race -timeout 30m ./pkg/... ./services/ingest ./services/expiry ./services/deadletter ./services/internal/ops ./services/internal/ktable ./services/internal/settings
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (30s)
