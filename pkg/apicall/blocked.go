@@ -30,8 +30,8 @@ func (e *BlockedError) Error() string {
 		run = "runs"
 	}
 	s := fmt.Sprintf("At most %s of %s may run at a time, and %d %s now.", counted(e.Limit.Concurrency, "call"), e.API, e.Usage.Running, run)
-	if e.Waited > 0 {
-		s += " This one waited " + inWords(e.Waited) + " for a place."
+	if e.Waited >= time.Second {
+		s += " This one waited " + inWords(e.Waited.Truncate(time.Second)) + " for a place."
 	}
 	if e.Usage.Wait > 0 {
 		return s + fmt.Sprintf(" Besides, %s may begin in any %s: another in %s.",

@@ -200,9 +200,9 @@ Auditrail is running. Ctrl-C drains and stops it; the data stays in %s.
 
 Its recent API calls, this search among them:
 
-  curl -s http://%s/audit-log/admin/api-calls -H "Authorization: Bearer $(%s)"
+  sleep 2; curl -s http://%s/audit-log/admin/api-calls -H "Authorization: Bearer $(%s)"
 
-Acme has no limits on its calls. Initech has those of its tier, 300 an hour: the last of these is answered 429 and listed as Blocked (Rate):
+Acme has no limits on its calls. Initech has those of its tier, 300 an hour: the last of these is answered 429 and listed as Blocked (Rate). They take some seconds:
 
   T=$(%s)
   curl -s -o /dev/null -w '%%{http_code}\n' 'http://%s/audit-log/admin/search/fields#[1-301]' -H "Authorization: Bearer $T" | uniq -c
