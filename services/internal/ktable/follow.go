@@ -122,7 +122,7 @@ func (t *Table[V]) decode(fetches kgo.Fetches) (changes []change[V], next int64)
 		}
 		c := change[V]{key: string(r.Key)}
 		if len(r.Value) > 0 {
-			e := &Entry[V]{At: r.Timestamp}
+			e := &Entry[V]{At: r.Timestamp, Offset: r.Offset}
 			if err := json.Unmarshal(r.Value, &e.Value); err != nil {
 				t.log.Error("a record of the table cannot be read; its key counts as absent: write the key again", zap.Int64("offset", r.Offset), zap.Error(err))
 			} else {

@@ -48,10 +48,12 @@ var (
 	ErrBehind = errors.New("the table could not be read to its end")
 )
 
-// Entry is a key's value and when it was written, by the record's timestamp.
+// Entry is a key's value, and when it was written: by the record's timestamp,
+// and by its place among all records of the table.
 type Entry[V any] struct {
-	Value V
-	At    time.Time
+	Value  V
+	At     time.Time
+	Offset int64
 }
 
 // Table is a topic's state. V's JSON form is what the topic holds. Values are
@@ -154,6 +156,14 @@ func (t *Table[V]) List() map[string]Entry[V] {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return maps.Clone(t.values)
+}
+
+// Next returns the offset up to which memory has the table: as long as it stays
+// the same, so does what List returns, unless the topic is made anew.
+func (t *Table[V]) Next() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.next
 }
 
 // Watch returns a channel that has a signal whenever the table changed since

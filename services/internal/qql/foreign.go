@@ -71,7 +71,7 @@ func (p *parser) instead(t target, form string, i int) string {
 			v.a = `"` + v.a + `"`
 		}
 		write := strings.NewReplacer("F", t.name, "A", v.a, "B", v.b).Replace(v.form)
-		if x, err := parse(p.of, write); err == nil && x != nil && len(write) <= 100 {
+		if x, err := Reparse(p.of, write); err == nil && x != nil && len(write) <= 100 {
 			return write
 		}
 	}
@@ -129,7 +129,7 @@ func (p *parser) withDots(t target, inside string) (write string, ok bool) {
 	case high == "*":
 		write = t.name + " >= " + low
 	}
-	if _, err := parse(p.of, write); err != nil {
+	if _, err := Reparse(p.of, write); err != nil {
 		one, other := samples(t.field)
 		write = t.name + ": [" + one + " .. " + other + "]"
 	}

@@ -29,7 +29,7 @@ func TestAValueFindsItself(t *testing.T) {
 		event := audit.Event{UserName: value}
 		other := audit.Event{UserName: value + "x"}
 		finds := func(query string, e *audit.Event) bool {
-			x, err := parse(field.Events, query)
+			x, err := Reparse(field.Events, query)
 			if err != nil {
 				t.Fatalf("%s: %v", query, err)
 			}
@@ -71,7 +71,7 @@ func TestUnquotedTextFindsItself(t *testing.T) {
 		if strings.ContainsAny(value, `*"`) || odd(value) {
 			t.Skip("a pattern, a phrase, or what only quotes can hold")
 		}
-		x, err := parse(field.Events, "targetName: "+value)
+		x, err := Reparse(field.Events, "targetName: "+value)
 		test, ok := x.(Test)
 		if err != nil || !ok || test.Field.Name != "targetName" {
 			return

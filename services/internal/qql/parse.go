@@ -29,12 +29,12 @@ func Parse(of *field.Table, text string) (Expr, error) {
 		p := &parser{text: []rune(text)}
 		return nil, p.errorAt(MaxLength, fmt.Sprintf("the query has %d characters; at most %d are possible", n, MaxLength), "")
 	}
-	return parse(of, text)
+	return Reparse(of, text)
 }
 
-// parse is Parse without the limit: what String returns may be longer than
-// what it was made from.
-func parse(of *field.Table, text string) (Expr, error) {
+// Reparse is Parse without the limit, for what String returned: that may be
+// longer than what it was made from.
+func Reparse(of *field.Table, text string) (Expr, error) {
 	p := &parser{of: of, text: []rune(text)}
 	if err := p.check(text); err != nil {
 		return nil, err

@@ -234,7 +234,7 @@ func TestParse(t *testing.T) {
 		if got.String() != want {
 			t.Errorf("%s\nprints  %s\nwant    %s", test.query, got, want)
 		}
-		again, err := parse(field.Events, got.String())
+		again, err := Reparse(field.Events, got.String())
 		if err != nil {
 			t.Errorf("%s printed as %s: %v", test.query, got, err)
 		} else if diff := cmp.Diff(got, again, equal); diff != "" {

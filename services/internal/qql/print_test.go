@@ -17,7 +17,7 @@ import (
 
 // printsBack checks that a tree prints as a query that parses to it.
 func printsBack(t interface{ Fatalf(string, ...any) }, of *field.Table, x Expr) {
-	again, err := parse(of, x.String())
+	again, err := Reparse(of, x.String())
 	if err != nil {
 		t.Fatalf("%#v\nprints %s\nwhich is wrong: %v", x, x, err)
 	}

@@ -32,6 +32,12 @@ const Settings = "audit.settings.v1"
 // keyed by customerUuid.
 const APILimits = "audit.api-limits.v1"
 
+// Reports is the table of the report jobs: see package report.
+const Reports = "audit.reports.v1"
+
+// ReportIDs gives reports their numbers: the offset of a record, plus one.
+const ReportIDs = "audit.report-ids.v1"
+
 // AuditModule is the code of the product itself, with its names. Its own audit
 // events travel on Audit: searches, exports, changes of settings.
 const (
@@ -46,7 +52,9 @@ var Audit = audit.Topic(AuditModule)
 
 // tables are the topics that hold state: the newest value of each key stays
 // for ever. Package ktable reads them.
-var tables = []string{Settings, APILimits}
+//
+// ReportIDs is none, but a topic that deletes by age could begin at 0 again.
+var tables = []string{Settings, APILimits, Reports, ReportIDs}
 
 // EventsPattern matches every event topic, as a regular expression.
 const EventsPattern = `^audit\.events\.[a-z][a-z0-9]{0,31}\.v1$`

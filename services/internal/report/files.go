@@ -1,0 +1,112 @@
+package report
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/uuid"
+	"gocloud.dev/blob"
+	"gocloud.dev/blob/fileblob"
+	_ "gocloud.dev/blob/s3blob" // s3://
+	"gocloud.dev/gcerrors"
+)
+
+// FilesConfig says where the files of reports are. Its tags are flags; see
+// auditrail --help.
+type FilesConfig struct {
+	URL string `name:"report-store" help:"Where the files of reports are: a folder, or an S3 bucket as s3://bucket?region=us-east-1 (also endpoint=https://..., use_path_style=true; credentials come from the environment, as the AWS SDK has it). The same for query and reporter." default:"./reports"`
+}
+
+// Files are the objects of reports. Safe for concurrent use.
+type Files struct{ bucket *blob.Bucket }
+
+// OpenFiles opens the store. The caller closes it.
+func OpenFiles(ctx context.Context, cfg FilesConfig) (*Files, error) {
+	b, err := openBucket(ctx, cfg.URL)
+	if err != nil {
+		return nil, fmt.Errorf("--report-store %s: %w", redacted(cfg.URL), err)
+	}
+	return &Files{b}, nil
+}
+
+func openBucket(ctx context.Context, where string) (*blob.Bucket, error) {
+	if strings.Contains(where, "://") {
+		return blob.OpenBucket(ctx, where)
+	}
+	dir, err := filepath.Abs(where)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	// An object appears whole or not at all: it is written beside, and renamed.
+	return fileblob.OpenBucket(dir, &fileblob.Options{NoTempDir: true, Metadata: fileblob.MetadataDontWrite, DirFileMode: 0o700})
+}
+
+// redacted is a URL without its password, for messages.
+func redacted(where string) string {
+	if u, err := url.Parse(where); err == nil {
+		return u.Redacted()
+	}
+	return "(no URL)"
+}
+
+// Close ends the use of the store.
+func (f *Files) Close() error { return f.bucket.Close() }
+
+// Bucket is the store itself, for whoever writes to it.
+func (f *Files) Bucket() *blob.Bucket { return f.bucket }
+
+// Dir is what the names of a job's objects begin with.
+func Dir(job uuid.UUID) string { return job.String() + "/" }
+
+// ChunkObject is the name of a chunk. An epoch writes its own objects: what the
+// owner before still writes is never what a manifest names.
+func ChunkObject(s *Spec, n int, epoch Epoch) string {
+	return fmt.Sprintf("%s%05d-%s%s", Dir(s.Job), n, epoch, s.Suffix())
+}
+
+// ManifestObject is the name of a manifest.
+func ManifestObject(job uuid.UUID, epoch Epoch) string {
+	return fmt.Sprintf("%smanifest-%s.json", Dir(job), epoch)
+}
+
+// Suffix is how names of the report's files end, such as ".csv.gz".
+func (s *Spec) Suffix() string {
+	switch s.Compression {
+	case Gzip:
+		return "." + string(s.Format) + ".gz"
+	case Zstd:
+		return "." + string(s.Format) + ".zst"
+	case None:
+	}
+	return "." + string(s.Format)
+}
+
+// Manifest reads one. The error is a gcerrors.NotFound when there is none.
+func (f *Files) Manifest(ctx context.Context, object string) (*Manifest, error) {
+	raw, err := f.bucket.ReadAll(ctx, object)
+	if err != nil {
+		return nil, err
+	}
+	m := new(Manifest)
+	if err := json.Unmarshal(raw, m); err != nil {
+		return nil, fmt.Errorf("manifest %s: %w", object, err)
+	}
+	return m, nil
+}
+
+// Read returns n bytes of an object from offset on; n below 0: to its end.
+func (f *Files) Read(ctx context.Context, object string, offset, n int64) (io.ReadCloser, error) {
+	return f.bucket.NewRangeReader(ctx, object, offset, n, nil)
+}
+
+// IsMissing says that an object is not there.
+func IsMissing(err error) bool { return gcerrors.Code(err) == gcerrors.NotFound }

@@ -1,0 +1,59 @@
+package report
+
+import (
+	"encoding/json"
+
+	"github.com/auditrail/auditrail/services/internal/sqlgen"
+)
+
+// Manifest says what a report's file is and holds it to its bytes. It is an
+// object of its own beside the chunks, written before the job is Finished.
+type Manifest struct {
+	ReportID int64  `json:"reportId"`
+	Job      string `json:"job"`
+	Name     string `json:"reportName"`
+	Summary  string `json:"reportSummary"`
+
+	CustomerUUID string `json:"customerUuid"`
+	UserUUID     string `json:"userUuid"`
+	UserName     string `json:"userName,omitempty"`
+	UserRole     string `json:"userRole"`
+
+	Columns     []string        `json:"columns"`
+	Format      Format          `json:"format"`
+	Compression Compression     `json:"compression"`
+	Timezone    string          `json:"timezone"`
+	Query       string          `json:"query,omitempty"`
+	Request     json.RawMessage `json:"request,omitempty"`
+
+	// StartDate and EndDate are the range that was asked for, null where open;
+	// From is where it begins after clipping to what is kept.
+	StartDate *int64 `json:"startDate"`
+	EndDate   *int64 `json:"endDate"`
+	From      int64  `json:"from"`
+	Clipped   bool   `json:"clipped"`
+	// CompleteUpTo and Positions are the Pin: everything that Kafka accepted
+	// before the one is in the report, and nothing behind the others.
+	CompleteUpTo int64                    `json:"completeUpTo"`
+	Positions    []sqlgen.PinnedPartition `json:"positions"`
+
+	CreatedDate  int64 `json:"createdDate"`
+	FinishedDate int64 `json:"finishedDate"`
+
+	Rows   int64  `json:"rows"`
+	Bytes  int64  `json:"bytes"`
+	SHA256 string `json:"sha256"` // of the whole file
+	// Parts are the file, in order and without gaps.
+	Parts []Part `json:"parts"`
+}
+
+// Part is a run of bytes of the file.
+type Part struct {
+	Object string `json:"object"`           // where the bytes are
+	Offset int64  `json:"offset,omitempty"` // of the first of them in Object
+	Bytes  int64  `json:"bytes"`
+	SHA256 string `json:"sha256"`
+	Rows   int64  `json:"rows"`
+	// Span is what events of it; nil for a header or a footer.
+	*Span
+}

@@ -1,0 +1,255 @@
+package report
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+
+	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+
+	"github.com/auditrail/auditrail/services/internal/kafka"
+	"github.com/auditrail/auditrail/services/internal/ktable"
+	"github.com/auditrail/auditrail/services/internal/topic"
+)
+
+// maxAllot is how many numbers that reports have already are passed over for
+// a new one: those of a topic of numbers that was made anew begin at 1 again.
+const maxAllot = 10_000
+
+// Table holds all jobs. Writes return once this process has read them back; an
+// error that wraps ktable.ErrUnconfirmed leaves open whether they took effect.
+// Safe for concurrent use.
+type Table struct {
+	table *ktable.Table[Record]
+	ids   *kgo.Client
+
+	mu   sync.Mutex
+	jobs map[int64]*Job // as of next; guarded by mu
+	next int64          // guarded by mu
+}
+
+// Open reads all jobs and follows their changes. The caller closes it. Its
+// errors are those of ktable.Open.
+func Open(ctx context.Context, cfg kafka.Config, log *zap.Logger) (*Table, error) {
+	t, err := ktable.Open[Record](ctx, cfg, topic.Reports, log)
+	if err != nil {
+		return nil, err
+	}
+	ids, err := kgo.NewClient(append(cfg.Options(log),
+		kgo.DefaultProduceTopic(topic.ReportIDs), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0))...)
+	if err != nil {
+		t.Close()
+		return nil, err
+	}
+	return &Table{table: t, ids: ids, next: -1}, nil
+}
+
+// Close ends the following.
+func (t *Table) Close() {
+	t.table.Close()
+	t.ids.Close()
+}
+
+// Watch is that of ktable.Table: a signal when jobs change.
+func (t *Table) Watch() (changed <-chan struct{}, stop func()) { return t.table.Watch() }
+
+// Fresh is that of ktable.Table.
+func (t *Table) Fresh(ctx context.Context) error { return t.table.Fresh(ctx, 0) }
+
+// Jobs returns what memory holds of all jobs, by id. Neither the map nor the
+// jobs are the caller's to change.
+func (t *Table) Jobs() map[int64]*Job {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	// Before the records are read: what comes between is read again.
+	if next := t.table.Next(); next != t.next {
+		t.jobs, t.next = known(jobs(t.table.List())), next
+	}
+	return t.jobs
+}
+
+// known drops what is left over of jobs that were removed.
+func known(all map[int64]*Job) map[int64]*Job {
+	for id, j := range all {
+		if j.Spec == nil {
+			delete(all, id)
+		}
+	}
+	return all
+}
+
+// Sorted returns the jobs for which keep holds, oldest first.
+func (t *Table) Sorted(keep func(*Job) bool) []*Job {
+	var some []*Job
+	for _, j := range t.Jobs() {
+		if keep(j) {
+			some = append(some, j)
+		}
+	}
+	slices.SortFunc(some, func(a, b *Job) int { return cmp.Compare(a.ID, b.ID) })
+	return some
+}
+
+// Job returns one job; nil when memory has none of that id.
+func (t *Table) Job(id int64) *Job { return t.Jobs()[id] }
+
+// Get is Job, but waits for what the table holds by now before it says that
+// there is none. The error wraps ktable.ErrBehind when that could not be told.
+func (t *Table) Get(ctx context.Context, id int64) (*Job, error) {
+	if j := t.Job(id); j != nil {
+		return j, nil
+	}
+	if _, _, err := t.table.Get(ctx, key(id, kindSpec)); err != nil {
+		return nil, err
+	}
+	return t.Job(id), nil
+}
+
+// Create makes a job. If we die in the middle, a number is lost, nothing else.
+func (t *Table) Create(ctx context.Context, s Spec) (*Job, error) {
+	id, err := t.allot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return t.put(ctx, id, Record{Spec: &s}, kindSpec)
+}
+
+// allot returns a number that no report has.
+func (t *Table) allot(ctx context.Context) (int64, error) {
+	for range maxAllot {
+		// One key: the topic keeps its last record, so that its offsets go on.
+		r, err := t.ids.ProduceSync(ctx, &kgo.Record{Key: []byte("last"), Value: []byte("1")}).First()
+		if err != nil {
+			return 0, fmt.Errorf("allot a report's number: %w", err)
+		}
+		id := r.Offset + 1
+		if j, err := t.Get(ctx, id); err != nil || j == nil {
+			return id, err
+		}
+	}
+	return 0, fmt.Errorf("topic %s gave %d numbers that reports have already", topic.ReportIDs, maxAllot)
+}
+
+// Claim makes the caller, who calls itself worker, the owner of a job whose owner
+// is prev. It returns the new epoch; 0 when somebody else was faster, or the job
+// is over.
+func (t *Table) Claim(ctx context.Context, id int64, prev Epoch, worker string) (Epoch, error) {
+	unique := uuid.NewString()
+	j, err := t.put(ctx, id, Record{Claim: &claim{prev, worker}}, kindClaim, unique)
+	if err != nil || j == nil {
+		return 0, err
+	}
+	e, ok := t.table.PeekEntry(key(id, kindClaim, unique))
+	if !ok || j.Owner != Epoch(e.Offset) {
+		return 0, nil
+	}
+	return j.Owner, nil
+}
+
+// Release gives a job back that epoch owns.
+func (t *Table) Release(ctx context.Context, id int64, epoch Epoch) error {
+	_, err := t.put(ctx, id, Record{Release: &by{}}, kindRelease, epoch.String())
+	return err
+}
+
+// SetPlan says how the job is cut. The plan that holds is that of the job that
+// is returned: somebody may have been faster.
+func (t *Table) SetPlan(ctx context.Context, id int64, epoch Epoch, p Plan) (*Job, error) {
+	return t.put(ctx, id, Record{Plan: &p}, kindPlan, epoch.String())
+}
+
+// AddChunk says that a chunk is complete. As with SetPlan, the job that is
+// returned has the chunk that counts.
+func (t *Table) AddChunk(ctx context.Context, id int64, epoch Epoch, c Chunk) (*Job, error) {
+	return t.put(ctx, id, Record{Chunk: &c}, kindChunk, epoch.String(), strconv.Itoa(c.N))
+}
+
+// SetProgress says how far epoch has come, and that it lives.
+func (t *Table) SetProgress(ctx context.Context, id int64, epoch Epoch, p Progress) (*Job, error) {
+	return t.put(ctx, id, Record{Progress: &p}, kindProgress, epoch.String())
+}
+
+// SetEnd ends the run. It has no effect when epoch is not the owner any more, or
+// the job was cancelled: the job that is returned tells.
+func (t *Table) SetEnd(ctx context.Context, id int64, epoch Epoch, e End) (*Job, error) {
+	return t.put(ctx, id, Record{End: &e}, kindEnd, epoch.String())
+}
+
+// Cancel ends a job that is not over; the job that is returned tells.
+func (t *Table) Cancel(ctx context.Context, id int64, who, why string) (*Job, error) {
+	return t.put(ctx, id, Record{Cancel: &by{who, why}}, kindCancel, uuid.NewString())
+}
+
+// Resume queues a job again that failed, as a run with that callId; the job that
+// is returned tells whether it did.
+func (t *Table) Resume(ctx context.Context, id int64, who string, call uuid.UUID) (*Job, error) {
+	return t.put(ctx, id, Record{Resume: &resume{by{Who: who}, call}}, kindResume, uuid.NewString())
+}
+
+// Expire takes a job's file out of reach. Its objects are the caller's to
+// delete afterwards.
+func (t *Table) Expire(ctx context.Context, id int64, why string) (*Job, error) {
+	return t.put(ctx, id, Record{Expire: &by{Why: why}}, kindExpire, uuid.NewString())
+}
+
+// Tidy forgets the chunks of a job, which its manifest has or nobody needs, and
+// their running progress.
+func (t *Table) Tidy(ctx context.Context, id int64) error {
+	j := t.Job(id)
+	if j == nil {
+		return nil
+	}
+	return t.drop(ctx, j, kindChunk, kindPlan)
+}
+
+// Remove forgets a job whole. The specification goes first: without it there is
+// no job. What is left over when we die before the end is dropped by
+// DropLeftovers.
+func (t *Table) Remove(ctx context.Context, id int64) error {
+	if err := t.table.Delete(ctx, key(id, kindSpec)); err != nil {
+		return err
+	}
+	_, err := t.DropLeftovers(ctx)
+	return err
+}
+
+// DropLeftovers deletes the records of jobs that are removed, and returns how
+// many there were.
+func (t *Table) DropLeftovers(ctx context.Context) (n int, err error) {
+	for _, j := range jobs(t.table.List()) {
+		if j.Spec == nil {
+			n += len(j.keys)
+			err = errors.Join(err, t.drop(ctx, j))
+		}
+	}
+	return n, err
+}
+
+// drop deletes the job's keys of these kinds; without kinds, all.
+func (t *Table) drop(ctx context.Context, j *Job, kinds ...string) error {
+	for _, k := range j.keys {
+		_, kind, _, _ := parseKey(k)
+		if len(kinds) > 0 && !slices.Contains(kinds, kind) {
+			continue
+		}
+		if err := t.table.Delete(ctx, k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// put writes a record and returns the job as it is then; nil when it was
+// removed meanwhile.
+func (t *Table) put(ctx context.Context, id int64, r Record, kind string, more ...string) (*Job, error) {
+	if err := t.table.Put(ctx, key(id, kind, more...), r); err != nil {
+		return nil, fmt.Errorf("report %d: %w", id, err)
+	}
+	return t.Job(id), nil
+}
