@@ -30,6 +30,7 @@ import (
 
 	"github.com/auditrail/auditrail/pkg/audit"
 	"github.com/auditrail/auditrail/pkg/emit"
+	"github.com/auditrail/auditrail/services/internal/bytesize"
 	"github.com/auditrail/auditrail/services/internal/kafka"
 	"github.com/auditrail/auditrail/services/internal/ops"
 	"github.com/auditrail/auditrail/services/internal/report"
@@ -48,6 +49,9 @@ type Config struct {
 	Workers   int   `name:"report-workers" help:"Chunks of reports that a replica makes at the same time. Subscriptions take turns." default:"2"`
 	ChunkRows int64 `name:"report-chunk-rows" help:"Rows of a report that are made at once, about: how long another subscription may have to wait, and what is made again after a crash." default:"1000000"`
 	Running   int   `name:"report-running" help:"Reports of a subscription that run at the same time, over all replicas; the others are Queued." default:"2"`
+
+	Threads int            `name:"report-threads" help:"Threads that ClickHouse may use for a chunk of a report. Searches go first in any case." default:"2"`
+	Memory  bytesize.Bytes `name:"report-memory" help:"Most memory that ClickHouse may use for a chunk of a report." default:"2GiB"`
 
 	GiveUp         time.Duration `name:"report-give-up" help:"How long a report may get no chunk done, because ClickHouse or the object store is away, before it is Failed. What it has stays: it can be resumed." default:"10m"`
 	Retention      time.Duration `name:"report-retention" help:"How long the file of a report is kept after its end; then it is Expired." default:"720h"`
@@ -69,6 +73,8 @@ const (
 	defaultWorkers        = 2
 	defaultChunkRows      = 1_000_000
 	defaultRunning        = 2
+	defaultThreads        = 2
+	defaultMemory         = 2 << 30
 	defaultGiveUp         = 10 * time.Minute
 	defaultRetention      = 720 * time.Hour
 	defaultEntryRetention = 9600 * time.Hour
@@ -85,8 +91,8 @@ func (c Config) Validate() error {
 
 // withDefaults fills in what is zero and refuses what is impossible.
 func (c Config) withDefaults() (Config, error) {
-	if c.Workers < 0 || c.ChunkRows < 0 || c.Running < 0 {
-		return c, errors.New("--report-workers, --report-chunk-rows and --report-running must be above 0")
+	if c.Workers < 0 || c.ChunkRows < 0 || c.Running < 0 || c.Threads < 0 || c.Memory < 0 {
+		return c, errors.New("--report-workers, --report-chunk-rows, --report-running, --report-threads and --report-memory must be above 0")
 	}
 	if c.GiveUp < 0 || c.Retention < 0 || c.EntryRetention < 0 {
 		return c, errors.New("--report-give-up, --report-retention and --report-entry-retention must be above 0")
@@ -94,6 +100,8 @@ func (c Config) withDefaults() (Config, error) {
 	c.Workers = orDefault(c.Workers, defaultWorkers)
 	c.ChunkRows = orDefault(c.ChunkRows, defaultChunkRows)
 	c.Running = orDefault(c.Running, defaultRunning)
+	c.Threads = orDefault(c.Threads, defaultThreads)
+	c.Memory = orDefault(c.Memory, defaultMemory)
 	c.GiveUp = orDefault(c.GiveUp, defaultGiveUp)
 	c.Retention = orDefault(c.Retention, defaultRetention)
 	c.EntryRetention = orDefault(c.EntryRetention, defaultEntryRetention)
@@ -143,7 +151,7 @@ type service struct {
 	table   *report.Table
 	files   *report.Files
 	conn    driver.Conn
-	client  *client
+	events  *clickHouse
 	emitter *emit.Emitter
 
 	turned chan struct{} // a turn is over
@@ -172,10 +180,10 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 		return fmt.Errorf("clickhouse %v: %w", cfg.Store.Addr, err)
 	}
 	defer s.conn.Close() //nolint:errcheck // nothing is buffered in it
-	if s.client, err = newClient(cfg.Store, cfg.HTTP); err != nil {
+	if s.events, err = newClickHouse(cfg.Store, cfg.HTTP, cfg.Threads, int64(cfg.Memory)); err != nil {
 		return err
 	}
-	defer s.client.close()
+	defer s.events.close()
 	if s.emitter, err = emit.New(emit.Config{Brokers: cfg.Kafka.Addr, ClientID: "auditrail-reporter", Logger: deps.Log}); err != nil {
 		return err
 	}

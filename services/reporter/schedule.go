@@ -147,7 +147,7 @@ func (s *scheduler) look(ctx context.Context, now time.Time) {
 			delete(s.claims, id)
 		}
 	}
-	s.drop(jobs)
+	s.drop()
 	s.metrics.count(alive)
 	for {
 		free, waiting := s.candidates(alive, now)
@@ -164,11 +164,13 @@ func (s *scheduler) look(ctx context.Context, now time.Time) {
 }
 
 // drop ends the runs whose jobs are not ours any more.
-func (s *scheduler) drop(jobs map[int64]*report.Job) {
+func (s *scheduler) drop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, r := range s.runs {
-		if r.epoch != 0 && !r.owns(jobs[id]) {
+		// As the table has it now: what was looked at before does not know of a
+		// claim since.
+		if r.epoch != 0 && !r.owns(s.table.Job(id)) {
 			r.end(errLost)
 			if !r.busy {
 				delete(s.runs, id)
@@ -240,7 +242,7 @@ func (s *scheduler) start(ctx context.Context, j *report.Job, silent bool) {
 		r.turn(j, silent)
 		s.mu.Lock()
 		r.busy = false
-		if r.ctx.Err() != nil || r.epoch == 0 {
+		if cause := context.Cause(r.ctx); r.epoch == 0 || cause != nil && !errors.Is(cause, errStopped) {
 			delete(s.runs, j.ID)
 		}
 		s.mu.Unlock()
@@ -272,6 +274,9 @@ func (s *service) stop() {
 	defer cancel()
 	var released sync.WaitGroup
 	for id, r := range s.runs { // no turn is left
+		if !errors.Is(context.Cause(r.ctx), errStopped) {
+			continue
+		}
 		released.Go(func() {
 			r.beats.Wait()
 			// If we die before: others notice our silence.
