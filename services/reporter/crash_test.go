@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -141,28 +142,46 @@ func (d *desk) worker(name string) *process {
 	return newProcess(d.t, name, childSpec{Reporter: &d.cfg})
 }
 
-// history lists the records of the table's topic.
-func (d *desk) history() (keys []string, records []report.Record) {
+// told is a record of the table.
+type told struct {
+	offset int64
+	id     int64 // of the job
+	key    string
+	report.Record
+}
+
+// history lists what the table's topic has, in order.
+func (d *desk) history() (all []told) {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.t.Context(), deadline)
 	defer cancel()
 	for _, r := range testenv.Records(ctx, d.t, d.cfg.Kafka, topic.Reports) {
-		var v report.Record
+		e := told{offset: r.Offset, key: string(r.Key)}
 		if len(r.Value) > 0 {
-			if err := json.Unmarshal(r.Value, &v); err != nil {
+			if err := json.Unmarshal(r.Value, &e.Record); err != nil {
 				d.t.Fatal(err)
 			}
 		}
-		keys, records = append(keys, string(r.Key)), append(records, v)
+		id, _, _ := strings.Cut(e.key, "/")
+		var err error
+		if e.id, err = strconv.ParseInt(id, 10, 64); err != nil {
+			d.t.Fatal(err)
+		}
+		all = append(all, e)
 	}
-	return keys, records
+	return all
+}
+
+// by says that an owner wrote it.
+func (e told) by(epoch report.Epoch) bool {
+	parts := strings.Split(e.key, "/")
+	return len(parts) > 2 && parts[2] == epoch.String()
 }
 
 // chunksOf counts the chunk records of a job.
 func (d *desk) chunksOf(id int64) (n int) {
-	keys, records := d.history()
-	for i, k := range keys {
-		if records[i].Chunk != nil && strings.HasPrefix(k, strconv.FormatInt(id, 10)+"/") {
+	for _, e := range d.history() {
+		if e.Chunk != nil && e.id == id {
 			n++
 		}
 	}
@@ -189,7 +208,8 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	conn, _ := openStore(t, e)
 	kafkas, at := newBroker(t)
 	d := newDeskOn(t, at, e, conn)
-	d.cfg.ChunkRows = 250
+	d.cfg.ChunkRows = 100
+	d.cfg.Lease = time.Second
 	const rows = 12_000
 	d.fill("c", 0, rows)
 	d.fill("other", 0, rows)
@@ -202,8 +222,8 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // a test's moments
-	for i := range 16 {
-		time.Sleep(time.Duration(r.IntN(600)) * time.Millisecond) // the moment is what is tried
+	for i := range 25 {
+		time.Sleep(time.Duration(r.IntN(1200)) * time.Millisecond) // the moment is what is tried
 		switch part := r.IntN(6); part {
 		case 0:
 			e.Kill()
@@ -211,13 +231,25 @@ func TestKilledAtAnyMoment(t *testing.T) {
 		case 1:
 			kafkas.Kill()
 			kafkas.start()
-		default:
+		default: // so that the other takes over
 			workers[part%2].Kill()
 			workers[part%2].start()
 		}
 		if i == 8 {
 			d.eventually("events arrive", func() error { return d.tryFill("c", rows, 2000) })
 		}
+	}
+	d.eventually("the broker", func() error { return d.table.Fresh(t.Context()) })
+	alive := d.table.Sorted(func(j *report.Job) bool { return !j.State.Over() })
+	owners := 0
+	for _, e := range d.history() {
+		if e.Claim != nil {
+			owners++
+		}
+	}
+	t.Logf("%d reports are not done yet, %d claims so far", len(alive), owners)
+	if owners <= len(jobs) {
+		t.Error("nobody was killed while it made a report")
 	}
 	for _, j := range jobs {
 		j = d.finished(j.ID)
@@ -245,7 +277,7 @@ func (d *desk) eventually(what string, do func() error) {
 	})
 }
 
-// epochs are the owners that a job had, in their order.
+// owner waits for another owner of a job.
 func (d *desk) owner(id int64, other report.Epoch) report.Epoch {
 	d.t.Helper()
 	return d.until(id, "another owner", func(j *report.Job) bool { return j.Owner != 0 && j.Owner != other || j.State.Over() }).Owner
@@ -287,26 +319,32 @@ func TestAZombieThatComesBack(t *testing.T) {
 			zombie.Resume()
 			// It says something as the owner that it was.
 			testenv.Until(t, deadline, zombie.Ended(), "a word of the zombie", func() (bool, string) {
-				keys, records := d.history()
-				for i := int(second); i < len(keys); i++ {
-					if strings.Contains(keys[i], "/"+first.String()) && (records[i].Progress != nil || records[i].Chunk != nil || records[i].End != nil) {
-						return true, ""
-					}
-				}
-				return false, fmt.Sprintf("%d records", len(keys))
+				all := d.history()
+				return slices.ContainsFunc(all, func(e told) bool { return e.offset > int64(second) && e.by(first) }), fmt.Sprintf("%d records", len(all))
 			})
 			j = d.finished(j.ID)
+			if err := d.table.Fresh(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if again := d.table.Job(j.ID); *again.End != *j.End || again.State != report.StateFinished {
+				t.Errorf("the zombie changed the report: %+v", again.End)
+			}
 			file, m := d.download(j)
 			d.wants(file, "c", rows)
-			for _, p := range m.Parts[c.chunks:] {
-				if c.done && strings.Contains(p.Object, "manifest") {
-					t.Error(p.Object)
+			// Of the zombie there is what it said while it was the owner, no more.
+			want, got := 0, 0
+			for _, e := range d.history() {
+				if e.Chunk != nil && e.by(first) && e.offset < int64(second) {
+					want++
 				}
 			}
-			// What it writes is swept, once it is old enough.
-			d.eventually("the table to be behind the zombie", func() error { return d.table.Fresh(t.Context()) })
-			if again := d.table.Job(j.ID); again.End.Manifest != j.End.Manifest || again.State != report.StateFinished {
-				t.Errorf("the zombie changed the report: %+v", again.End)
+			for _, p := range m.Parts {
+				if strings.Contains(p.Object, "-"+first.String()+"-") {
+					got++
+				}
+			}
+			if got != want || got < c.chunks {
+				t.Errorf("%d parts are the zombie's, want %d", got, want)
 			}
 		})
 	}
@@ -391,19 +429,14 @@ func TestRunningIsLimitedOverAllReplicas(t *testing.T) {
 		}
 	}
 	at := int64(0) // the job at work
-	keys, records := d.history()
-	for i, k := range keys {
-		id, err := strconv.ParseInt(strings.Split(k, "/")[0], 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
+	for _, e := range d.history() {
 		switch {
-		case records[i].Plan != nil || records[i].Chunk != nil:
-			if at != 0 && at != id {
-				t.Fatalf("record %d: reports %d and %d run at the same time", i, at, id)
+		case e.Plan != nil || e.Chunk != nil:
+			if at != 0 && at != e.id {
+				t.Fatalf("at %d: reports %d and %d run at the same time", e.offset, at, e.id)
 			}
-			at = id
-		case records[i].End != nil:
+			at = e.id
+		case e.End != nil:
 			at = 0
 		}
 	}
@@ -426,18 +459,16 @@ func TestASmallReportWaitsForOneChunk(t *testing.T) {
 		t.Fatal("the huge report is not huge enough")
 	}
 	chunks := -1
-	keys, records := d.history()
-	for i, k := range keys {
-		of := k[:strings.IndexByte(k, '/')]
+	for _, e := range d.history() {
 		switch {
-		case of == fmt.Sprint(small.ID) && records[i].Spec != nil:
+		case e.id == small.ID && e.Spec != nil:
 			chunks = 0
-		case of == fmt.Sprint(small.ID) && records[i].End != nil:
+		case e.id == small.ID && e.End != nil:
 			if chunks > 1 {
 				t.Errorf("the small report waited for %d chunks of the huge one", chunks)
 			}
 			return
-		case records[i].Chunk != nil && of == fmt.Sprint(huge.ID) && chunks >= 0:
+		case e.id == huge.ID && e.Chunk != nil && chunks >= 0:
 			chunks++
 		}
 	}
