@@ -295,4 +295,3 @@ func shortened(s string) string {
 	}
 	return s
 }
-

@@ -31,7 +31,7 @@ func (c *clickHouse) chunk(ctx context.Context, stmt sqlgen.Statement, f report.
 	}
 	err = c.stream(ctx, stmt, func(b []byte) error {
 		err := p.write(b)
-		progress(p.count.rows(), p.bytes)
+		progress(p.rows(), p.bytes)
 		return err
 	})
 	if err != nil {
@@ -43,12 +43,11 @@ func (c *clickHouse) chunk(ctx context.Context, stmt sqlgen.Statement, f report.
 // part makes a part of the file out of a body.
 type part struct {
 	to         io.Writer
-	bytes      int64 // written to it
-	count      counter
-	compressor io.WriteCloser // into sink; nil: none
-	sink       func([]byte) error
-	own, whole hash.Hash // of the part, and of the file up to its end
-	parquet    *holder   // nil for other formats
+	bytes      int64          // written to it
+	count      counter        // nil for Parquet
+	compressor io.WriteCloser // into store; nil: none
+	own, whole hash.Hash      // of the part, and of the file up to its end
+	parquet    *groups        // nil for other formats
 }
 
 func newPart(to io.Writer, f report.Format, z report.Compression, sum []byte) (*part, error) {
@@ -63,7 +62,8 @@ func newPart(to io.Writer, f report.Format, z report.Compression, sum []byte) (*
 	case report.JSONLines:
 		p.count = new(lines)
 	case report.Parquet:
-		return nil, errors.New("not yet")
+		p.parquet = &groups{to: p.sum}
+		return p, nil
 	default:
 		return nil, fmt.Errorf("no format %q", f)
 	}
@@ -108,6 +108,12 @@ func compressor(w io.Writer, z report.Compression) (io.WriteCloser, error) {
 
 // write takes a piece of the body.
 func (p *part) write(b []byte) error {
+	if p.parquet != nil {
+		if err := p.parquet.add(b); err != nil {
+			return err
+		}
+		return p.put(b)
+	}
 	p.count.add(b)
 	if p.compressor == nil {
 		_, err := p.store(b)
@@ -117,34 +123,59 @@ func (p *part) write(b []byte) error {
 	return err
 }
 
-// store writes bytes of the part.
+// rows is how many came so far, where that can be told before the end.
+func (p *part) rows() int64 {
+	if p.count == nil {
+		return 0
+	}
+	return p.count.rows()
+}
+
+// store takes bytes of the part.
 func (p *part) store(b []byte) (int, error) {
+	p.sum(b)
+	return len(b), p.put(b)
+}
+
+// sum notes bytes of the file.
+func (p *part) sum(b []byte) {
+	p.own.Write(b)
+	p.whole.Write(b)
+}
+
+// put writes to the object.
+func (p *part) put(b []byte) error {
 	n, err := p.to.Write(b)
 	p.bytes += int64(n)
 	if err != nil {
-		return n, fmt.Errorf("%w: %w", errStored, err)
+		return fmt.Errorf("%w: %w", errStored, err)
 	}
-	p.own.Write(b)
-	p.whole.Write(b)
-	return n, nil
+	return nil
 }
 
 // end ends the part after the last piece.
-func (p *part) end() (report.Chunk, error) {
-	if p.compressor != nil {
-		if err := p.compressor.Close(); err != nil {
-			return report.Chunk{}, err
+func (p *part) end() (c report.Chunk, err error) {
+	switch {
+	case p.parquet != nil:
+		if c.Rows, err = p.parquet.end(); err != nil {
+			return c, err
 		}
+		c.Offset, c.Bytes = int64(len(parquetMagic)), p.parquet.bytes
+	case !p.count.whole():
+		return c, fmt.Errorf("%w: the rows do not end with a whole one", errBroken)
+	default:
+		if p.compressor != nil {
+			if err := p.compressor.Close(); err != nil {
+				return c, err
+			}
+		}
+		c.Rows, c.Bytes = p.count.rows(), p.bytes
 	}
-	if !p.count.whole() {
-		return report.Chunk{}, fmt.Errorf("%w: %w", errBroken, errHalfRow)
-	}
-	sum, err := p.whole.(encoding.BinaryMarshaler).MarshalBinary()
-	return report.Chunk{Bytes: p.bytes, Rows: p.count.rows(), SHA256: hex.EncodeToString(p.own.Sum(nil)), Sum: sum}, err
+	c.SHA256 = hex.EncodeToString(p.own.Sum(nil))
+	c.Sum, err = p.whole.(encoding.BinaryMarshaler).MarshalBinary()
+	return c, err
 }
 
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
-
-type holder struct{}

@@ -31,4 +31,3 @@ func openStore(t testing.TB, e *testenv.Engine) (driver.Conn, *clickHouse) {
 	t.Cleanup(c.close)
 	return conn, c
 }
-

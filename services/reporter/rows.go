@@ -1,9 +1,6 @@
 package reporter
 
-import (
-	"bytes"
-	"errors"
-)
+import "bytes"
 
 // counter counts the rows of what is written to it in pieces.
 type counter interface {
@@ -13,8 +10,6 @@ type counter interface {
 	// whole says that the last of them has ended.
 	whole() bool
 }
-
-var errHalfRow = errors.New("the rows do not end with a whole one")
 
 // lines counts the lines of a text in which a line end ends a row.
 type lines struct {

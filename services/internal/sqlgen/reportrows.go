@@ -27,9 +27,10 @@ type Shape interface {
 func ReportRows(p visibility.Predicate, f Filter, pin Pin, span TimeSpan, columns []*field.Field, as Shape) Statement {
 	params := param.Set{}
 	s := Statement{
-		// The columns are computed outside: no alias meets a condition.
+		// The columns are computed outside, and the order is of e: no alias of a
+		// column meets a condition or the order.
 		sql: "SELECT " + as.list(columns, params) + " FROM (SELECT " + columnsOf(field.Events, withOrder(columns)) +
-			reported(p, f, pin, span, params) + ")" + Sort{}.orderBy(field.Events),
+			reported(p, f, pin, span, params) + ") AS e ORDER BY e.created_date DESC, toUInt128(e.id) DESC",
 		params: params,
 	}
 	s.format, s.settings = as.format()
@@ -188,6 +189,8 @@ func (Parquet) format() (string, map[string]string) {
 		"output_format_parquet_string_as_string":   "1",
 		"output_format_parquet_compression_method": "zstd",
 		"output_format_parquet_row_group_size":     "250000",
+		// Both would hold offsets that do not survive when files are joined.
+		"output_format_parquet_write_page_index":   "0",
 		"output_format_parquet_write_bloom_filter": "0",
 	}
 }
