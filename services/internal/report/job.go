@@ -19,6 +19,9 @@ type Job struct {
 	State  State
 	Reason string    // why it is in its state; may be empty
 	Since  time.Time // when it came into its state
+	// Place is that of the record in the table that put it there: of two, the
+	// lower was written first.
+	Place int64
 	// Call is the callId of the present run, or the last; Submitted is when that
 	// was asked for, Began when it was first claimed, the zero time before.
 	Call      uuid.UUID
@@ -133,7 +136,9 @@ func (j *Job) apply(e event) {
 	}
 }
 
-func (j *Job) enter(s State, why string, e event) { j.State, j.Reason, j.Since = s, why, e.at }
+func (j *Job) enter(s State, why string, e event) {
+	j.State, j.Reason, j.Since, j.Place = s, why, e.at, e.offset
+}
 
 func (j *Job) heard(e event) {
 	if e.epoch == j.Owner {
