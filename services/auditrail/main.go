@@ -30,6 +30,7 @@ type cli struct {
 	Emit       emitCmd       `cmd:"" help:"Publish events given as JSON lines on standard input."`
 	Settings   settingsCmd   `cmd:"" help:"Show or change what a subscription chose, such as how long its events are kept."`
 	Limits     limitsCmd     `cmd:"" help:"Show or set the limits of a subscription's API calls."`
+	Report     reportCmd     `cmd:"" help:"Verify a report that was downloaded."`
 	Token      tokenCmd      `cmd:"" help:"Print a token that the dev of a data folder accepts."`
 	Loadgen    loadgenCmd    `cmd:"" help:"Emit made-up events at a chosen rate."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`

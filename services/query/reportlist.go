@@ -3,7 +3,6 @@ package query
 import (
 	"cmp"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -63,9 +62,9 @@ func readList(r *http.Request) (req listRequest, err error) {
 	if err != nil {
 		return req, err
 	}
-	req.states = f.choices("state", report.States)
-	req.formats = f.choices("format", []report.Format{report.CSV, report.JSONLines, report.Parquet})
-	req.requesters = f.choices[string]("requester", nil)
+	req.states = choices(f, "state", report.States)
+	req.formats = choices(f, "format", reportFormats)
+	req.requesters = choices[string](f, "requester", nil)
 	if text, ok := f.short("reportName", report.MaxName); ok {
 		req.name = qql.Fold(text)
 	}
@@ -73,6 +72,60 @@ func readList(r *http.Request) (req listRequest, err error) {
 	req.compare = f.listSort()
 	req.pageNumber, req.pageSize = f.page()
 	return req, f.err()
+}
+
+// choices reads a list of texts, folded. They must be among values, in any case,
+// where there are some.
+func choices[T ~string](f *form, name string, values []T) (folded []string) {
+	elements, _ := f.list(name, qql.MaxFilterValues)
+	for _, raw := range elements {
+		value := unquote(raw)
+		if values != nil && !slices.ContainsFunc(values, func(v T) bool { return strings.EqualFold(string(v), value) }) {
+			f.violate(oneOfThese(name, value, values))
+		}
+		folded = append(folded, qql.Fold(value))
+	}
+	return folded
+}
+
+// listSort reads the parameter sort: a name, and asc (the default) or desc behind
+// a colon. nil: newest first.
+func (f *form) listSort() func(a, b *reportStatus) int {
+	text, ok := f.text("sort")
+	if !ok {
+		return nil
+	}
+	name, order, _ := strings.Cut(text, ":")
+	var names []string
+	var by func(a, b *reportStatus) int
+	for _, s := range listSorts {
+		if names = append(names, s.name); strings.EqualFold(s.name, name) {
+			by = s.compare
+		}
+	}
+	if by == nil {
+		f.violate(oneOfThese("sort", name, names))
+	}
+	switch strings.ToLower(order) {
+	case "", "asc":
+		return by
+	case "desc":
+		return func(a, b *reportStatus) int { return by(b, a) }
+	}
+	f.violate(problem.Violation{Field: "sort", Value: problem.Shorten(order), Limit: "asc or desc", Message: "must be asc or desc behind the colon, as in reportName:desc"})
+	return nil
+}
+
+// page reads which page is asked for.
+func (f *form) page() (number, size int64) {
+	size = defaultPageSize
+	if n, ok := f.number("pageNumber", 0, maxPageNumber); ok {
+		number = n
+	}
+	if n, ok := f.number("pageSize", 1, maxPageSize); ok {
+		size = n
+	}
+	return number, size
 }
 
 // keeps says whether a job is among those that are asked for.

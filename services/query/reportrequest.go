@@ -44,6 +44,12 @@ var reportKeys = []string{moduleKey, "userName", "userRole", "targetType", "acti
 // reportColumns are the fields that may be a column: those of one value.
 var reportColumns = slices.DeleteFunc(allOf(field.Events), func(f *field.Field) bool { return f.Type == field.JSON })
 
+// What a report's file may be; the first is the default.
+var (
+	reportFormats      = []report.Format{report.CSV, report.JSONLines, report.Parquet}
+	reportCompressions = []report.Compression{report.None, report.Gzip, report.Zstd}
+)
+
 // reportRequest is what POST /audit-log/admin/report asks for.
 type reportRequest struct {
 	asked
@@ -155,8 +161,8 @@ func (f *form) reportColumns() (names []string) {
 
 // output reads what the file is to be.
 func (req *reportRequest) output(f *form) {
-	req.format = oneOf(f, "format", report.CSV, report.JSONLines, report.Parquet)
-	req.compression = oneOf(f, "compression", report.None, report.Gzip, report.Zstd)
+	req.format = among(f, "format", reportFormats)
+	req.compression = among(f, "compression", reportCompressions)
 	if req.format == report.Parquet && req.compression != report.None {
 		f.violate(problem.Violation{
 			Field: "compression", Value: string(req.compression), Limit: string(report.None),
@@ -169,8 +175,8 @@ func (req *reportRequest) output(f *form) {
 	}
 }
 
-// oneOf reads a member that is one of some texts; the first is the default.
-func oneOf[T ~string](f *form, name string, values ...T) T {
+// among reads a member that is one of some texts; the first is the default.
+func among[T ~string](f *form, name string, values []T) T {
 	text, ok := f.text(name)
 	switch {
 	case !ok:
@@ -178,13 +184,18 @@ func oneOf[T ~string](f *form, name string, values ...T) T {
 	case slices.Contains(values, T(text)):
 		return T(text)
 	}
-	var names []string
-	for _, v := range values {
-		names = append(names, string(v))
+	f.violate(oneOfThese(name, text, values))
+	return values[0]
+}
+
+// oneOfThese tells that a value is none of those that there are.
+func oneOfThese[T ~string](name, value string, values []T) problem.Violation {
+	names := make([]string, len(values))
+	for i, v := range values {
+		names[i] = string(v)
 	}
 	all := strings.Join(names, ", ")
-	f.violate(problem.Violation{Field: name, Value: problem.Shorten(text), Limit: all, Message: "must be one of " + all})
-	return values[0]
+	return problem.Violation{Field: name, Value: problem.Shorten(value), Limit: all, Message: "must be one of " + all}
 }
 
 // filters reads which events the report is of: filters, qql and where, which
@@ -265,8 +276,7 @@ func (f *form) reportKey(seen map[string]bool) string {
 	}
 	n := slices.IndexFunc(reportKeys, func(k string) bool { return strings.EqualFold(k, text) })
 	if n < 0 {
-		all := strings.Join(reportKeys, ", ")
-		f.violate(problem.Violation{Field: "key", Value: problem.Shorten(text), Limit: all, Message: "must be one of " + all})
+		f.violate(oneOfThese("key", text, reportKeys))
 		return ""
 	}
 	key := reportKeys[n]

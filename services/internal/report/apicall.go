@@ -48,7 +48,7 @@ func (j *Job) call(state string, at time.Time, reason string) audit.APICall {
 	r := &j.Spec.Requester
 	c := audit.APICall{
 		CallID: j.Call.String(), CustomerUUID: r.CustomerUUID, ModuleCode: topic.AuditModule, API: API,
-		State: state, Reason: reason,
+		State: state, Durable: true, Reason: reason,
 		SubmittedDate: j.Submitted.UnixMilli(), UpdatedDate: at.UnixMilli(),
 		UserName: r.UserName, UserRole: string(r.UserRole), UserUUID: r.UserUUID,
 		Client: r.Client, SourceIP: r.SourceIP, RequestID: r.RequestID,
