@@ -22,8 +22,6 @@ const (
 	partsAtOnce = 2
 	// contentType keeps the store from guessing.
 	contentType = "application/octet-stream"
-	// magic is what a Parquet file begins and ends with.
-	magic = "PAR1"
 )
 
 // chunk makes a chunk and adds it to the job.
@@ -33,6 +31,8 @@ func (r *run) chunk(j *report.Job, n int) (*report.Job, error) {
 	r.hand.bytes.Store(0)
 	r.hand.since.Store(began.UnixNano())
 	defer r.hand.since.Store(0)
+	ctx, moved := r.watched()
+	defer moved.stop()
 	r.attempts++
 	object := report.ChunkObject(j.Spec, n, r.epoch, r.attempts)
 	if n == report.Header {
@@ -41,16 +41,16 @@ func (r *run) chunk(j *report.Job, n int) (*report.Job, error) {
 	var c report.Chunk
 	// If we die while it is written, or it landed and we are told that it did not,
 	// an object is left that nobody reads: the sweep finds it.
-	err := r.put(r.ctx, object, func(ctx context.Context, to io.Writer) (err error) {
+	err := r.put(ctx, object, func(ctx context.Context, to io.Writer) (err error) {
 		if n == report.Header {
 			c, err = header(j.Spec, to)
 			return err
 		}
-		c, err = r.rows(ctx, j, n, to)
+		c, err = r.rows(ctx, j, n, to, moved)
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, moved.why(err)
 	}
 	c.N, c.Object, c.Busy = n, object, time.Since(began)
 	// If we die here, the object is nobody's, too. If the record landed and we are
@@ -69,7 +69,7 @@ func (r *run) chunk(j *report.Job, n int) (*report.Job, error) {
 }
 
 // rows writes the rows of a chunk.
-func (r *run) rows(ctx context.Context, j *report.Job, n int, to io.Writer) (report.Chunk, error) {
+func (r *run) rows(ctx context.Context, j *report.Job, n int, to io.Writer, moved *watch) (report.Chunk, error) {
 	of, err := rowsOf(j.Spec)
 	if err != nil {
 		return report.Chunk{}, err
@@ -83,6 +83,7 @@ func (r *run) rows(ctx context.Context, j *report.Job, n int, to io.Writer) (rep
 	c, err := r.events.chunk(ctx, stmt, j.Spec.Format, j.Spec.Compression, sum, to, func(rows, bytes int64) {
 		r.hand.rows.Store(rows)
 		r.hand.bytes.Store(bytes)
+		moved.on()
 	})
 	if err != nil {
 		return report.Chunk{}, err
@@ -125,7 +126,7 @@ func hasHeader(s *report.Spec) bool { return s.Format != report.JSONLines }
 // header writes what stands before the chunks.
 func header(s *report.Spec, to io.Writer) (report.Chunk, error) {
 	if s.Format == report.Parquet {
-		return raw(to, nil, []byte(magic))
+		return raw(to, nil, []byte(parquetMagic))
 	}
 	of, err := rowsOf(s)
 	if err != nil {

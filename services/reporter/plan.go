@@ -83,9 +83,11 @@ func (r *run) plan(j *report.Job) (*report.Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	chunks, err := cut(r.ctx, whole(j.Spec), r.cfg.ChunkRows, counts{r.events, of})
+	ctx, moved := r.watched()
+	defer moved.stop()
+	chunks, err := cut(ctx, whole(j.Spec), r.cfg.ChunkRows, counts{r.events, of})
 	if err != nil {
-		return nil, err
+		return nil, moved.why(err)
 	}
 	// If we die before it is written, whoever comes next counts again.
 	return r.settle(

@@ -22,12 +22,14 @@ func digest(b []byte) string {
 
 // publish writes the manifest of a job that has all its chunks, and ends it.
 func (r *run) publish(j *report.Job) error {
+	ctx, moved := r.watched()
+	defer moved.stop()
 	r.attempts++
 	parts, sum := partsOf(j)
 	if j.Spec.Format == report.Parquet {
 		// If we die behind it, an object is left that nobody reads; so with the
 		// manifest.
-		foot, err := r.footer(j, sum)
+		foot, err := r.footer(ctx, j, sum)
 		if err != nil {
 			return err
 		}
@@ -42,7 +44,7 @@ func (r *run) publish(j *report.Job) error {
 		return err
 	}
 	name := report.PartObject(j.Spec, "manifest", r.epoch, r.attempts, ".json")
-	if err := r.put(r.ctx, name, func(_ context.Context, to io.Writer) error { return copied(to, raw) }); err != nil {
+	if err := r.put(ctx, name, func(_ context.Context, to io.Writer) error { return copied(to, raw) }); err != nil {
 		return err
 	}
 	return r.finish(report.End{State: report.StateFinished, Rows: m.Rows, Bytes: m.Bytes, SHA256: m.SHA256, Manifest: name})
@@ -119,6 +121,35 @@ func manifestOf(j *report.Job, parts []report.Part, sum []byte, now time.Time) (
 }
 
 // footer writes the part that ends a Parquet file.
-func (r *run) footer(j *report.Job, sum []byte) (*report.Chunk, error) {
-	return nil, fmt.Errorf("%w: parquet", errSpec)
+func (r *run) footer(ctx context.Context, j *report.Job, sum []byte) (*report.Chunk, error) {
+	chunks := make([]*report.Chunk, len(j.Plan.Chunks))
+	for n := range chunks {
+		chunks[n] = j.Chunks[n]
+	}
+	end, err := footer(chunks, func(object string, offset int64) ([]byte, error) { return r.readEnd(ctx, object, offset) })
+	if err != nil {
+		return nil, err
+	}
+	var c report.Chunk
+	object := report.PartObject(j.Spec, "footer", r.epoch, r.attempts, j.Spec.Suffix())
+	err = r.put(ctx, object, func(_ context.Context, to io.Writer) (err error) {
+		c, err = raw(to, sum, end)
+		return err
+	})
+	c.Object = object
+	return &c, err
+}
+
+// readEnd reads an object from offset to its end.
+func (s *service) readEnd(ctx context.Context, object string, offset int64) ([]byte, error) {
+	from, err := s.files.Read(ctx, object, offset, -1)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errUnread, err)
+	}
+	defer from.Close() //nolint:errcheck // only read
+	b, err := io.ReadAll(from)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errUnread, err)
+	}
+	return b, nil
 }

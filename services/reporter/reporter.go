@@ -15,6 +15,7 @@
 package reporter
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,16 +47,7 @@ type Config struct {
 	HTTP  store.HTTPConfig   `embed:""`
 	Files report.FilesConfig `embed:""`
 
-	Workers   int   `name:"report-workers" help:"Chunks of reports that a replica makes at the same time. Subscriptions take turns." default:"2"`
-	ChunkRows int64 `name:"report-chunk-rows" help:"Rows of a report that are made at once, about: how long another subscription may have to wait, and what is made again after a crash." default:"1000000"`
-	Running   int   `name:"report-running" help:"Reports of a subscription that run at the same time, over all replicas; the others are Queued." default:"2"`
-
-	Threads int            `name:"report-threads" help:"Threads that ClickHouse may use for a chunk of a report. Searches go first in any case." default:"2"`
-	Memory  bytesize.Bytes `name:"report-memory" help:"Most memory that ClickHouse may use for a chunk of a report." default:"2GiB"`
-
-	GiveUp         time.Duration `name:"report-give-up" help:"How long a report may get no chunk done, because ClickHouse or the object store is away, before it is Failed. What it has stays: it can be resumed." default:"10m"`
-	Retention      time.Duration `name:"report-retention" help:"How long the file of a report is kept after its end; then it is Expired." default:"720h"`
-	EntryRetention time.Duration `name:"report-entry-retention" help:"How long an Expired report is still listed." default:"9600h"`
+	Limits `embed:""`
 
 	// Lease is the silence after which another replica takes a report over. Zero
 	// means 30 s, by which everybody goes; only tests say otherwise.
@@ -68,7 +60,21 @@ type Config struct {
 	OrphanAge time.Duration `kong:"-"`
 }
 
-// Defaults of Config, as in its tags.
+// Limits of the reporter. Zero means the default.
+type Limits struct {
+	Workers   int   `name:"report-workers" help:"Chunks of reports that a replica makes at the same time. Subscriptions take turns." default:"2"`
+	ChunkRows int64 `name:"report-chunk-rows" help:"Rows of a report that are made at once, about: how long another subscription may have to wait, and what is made again after a crash." default:"1000000"`
+	Running   int   `name:"report-running" help:"Reports of a subscription that run at the same time, over all replicas; the others are Queued." default:"2"`
+
+	Threads int            `name:"report-threads" help:"Threads that ClickHouse may use for a chunk of a report. Searches go first in any case." default:"2"`
+	Memory  bytesize.Bytes `name:"report-memory" help:"Most memory that ClickHouse may use for a chunk of a report." default:"2GiB"`
+
+	GiveUp         time.Duration `name:"report-give-up" help:"How long a report may get no chunk done, because ClickHouse or the object store is away, before it is Failed. What it has stays: it can be resumed." default:"10m"`
+	Retention      time.Duration `name:"report-retention" help:"How long the file of a report is kept after its end; then it is Expired." default:"720h"`
+	EntryRetention time.Duration `name:"report-entry-retention" help:"How long an Expired report is still listed." default:"9600h"`
+}
+
+// Defaults of Limits, as in its tags, and of Config.
 const (
 	defaultWorkers        = 2
 	defaultChunkRows      = 1_000_000
@@ -84,39 +90,36 @@ const (
 )
 
 // Validate names the first wrong value.
-func (c Config) Validate() error {
-	_, err := c.withDefaults()
+func (l Limits) Validate() error {
+	_, err := l.withDefaults()
 	return err
 }
 
 // withDefaults fills in what is zero and refuses what is impossible.
-func (c Config) withDefaults() (Config, error) {
-	if c.Workers < 0 || c.ChunkRows < 0 || c.Running < 0 || c.Threads < 0 || c.Memory < 0 {
-		return c, errors.New("--report-workers, --report-chunk-rows, --report-running, --report-threads and --report-memory must be above 0")
+func (l Limits) withDefaults() (Limits, error) {
+	if l.Workers < 0 || l.ChunkRows < 0 || l.Running < 0 || l.Threads < 0 || l.Memory < 0 {
+		return l, errors.New("--report-workers, --report-chunk-rows, --report-running, --report-threads and --report-memory must be above 0")
 	}
-	if c.GiveUp < 0 || c.Retention < 0 || c.EntryRetention < 0 {
-		return c, errors.New("--report-give-up, --report-retention and --report-entry-retention must be above 0")
+	if l.GiveUp < 0 || l.Retention < 0 || l.EntryRetention < 0 {
+		return l, errors.New("--report-give-up, --report-retention and --report-entry-retention must be above 0")
 	}
-	c.Workers = orDefault(c.Workers, defaultWorkers)
-	c.ChunkRows = orDefault(c.ChunkRows, defaultChunkRows)
-	c.Running = orDefault(c.Running, defaultRunning)
-	c.Threads = orDefault(c.Threads, defaultThreads)
-	c.Memory = orDefault(c.Memory, defaultMemory)
-	c.GiveUp = orDefault(c.GiveUp, defaultGiveUp)
-	c.Retention = orDefault(c.Retention, defaultRetention)
-	c.EntryRetention = orDefault(c.EntryRetention, defaultEntryRetention)
-	c.Lease = orDefault(c.Lease, defaultLease)
-	c.Pause = orDefault(c.Pause, defaultPause)
-	c.OrphanAge = orDefault(c.OrphanAge, defaultOrphanAge)
-	return c, nil
+	l.Workers = cmp.Or(l.Workers, defaultWorkers)
+	l.ChunkRows = cmp.Or(l.ChunkRows, defaultChunkRows)
+	l.Running = cmp.Or(l.Running, defaultRunning)
+	l.Threads = cmp.Or(l.Threads, defaultThreads)
+	l.Memory = cmp.Or(l.Memory, defaultMemory)
+	l.GiveUp = cmp.Or(l.GiveUp, defaultGiveUp)
+	l.Retention = cmp.Or(l.Retention, defaultRetention)
+	l.EntryRetention = cmp.Or(l.EntryRetention, defaultEntryRetention)
+	return l, nil
 }
 
-func orDefault[T comparable](v, d T) T {
-	var zero T
-	if v == zero {
-		return d
-	}
-	return v
+func (c Config) withDefaults() (_ Config, err error) {
+	c.Limits, err = c.Limits.withDefaults()
+	c.Lease = cmp.Or(c.Lease, defaultLease)
+	c.Pause = cmp.Or(c.Pause, defaultPause)
+	c.OrphanAge = cmp.Or(c.OrphanAge, defaultOrphanAge)
+	return c, err
 }
 
 // Deps of the reporter.

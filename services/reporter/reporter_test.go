@@ -51,7 +51,7 @@ func newDeskOn(t *testing.T, at kafka.Config, e *testenv.Engine, conn driver.Con
 	t.Helper()
 	d := &desk{t: t, conn: conn, cfg: Config{
 		Kafka: at, Store: e.Config(), HTTP: store.HTTPConfig{Addr: []string{e.HTTPAddr}}, Files: report.FilesConfig{URL: t.TempDir()},
-		ChunkRows: 1000, Lease: 3 * time.Second, Pause: 50 * time.Millisecond,
+		Limits: Limits{ChunkRows: 1000}, Lease: 3 * time.Second, Pause: 50 * time.Millisecond,
 	}}
 	cl, err := kafka.Open(t.Context(), at, zap.NewNop())
 	if err != nil {

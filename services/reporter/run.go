@@ -3,6 +3,7 @@ package reporter
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,9 @@ const (
 	fullTries = 3
 	// mostPause is the longest pause between attempts, as a multiple of the first.
 	mostPause = 30
+	// stallsToGiveUp is how many attempts in which nothing moves make a report
+	// Failed.
+	stallsToGiveUp = 2
 	// In a lease, an owner says this often that it lives: while rows move, and
 	// when they do not.
 	movesInLease, beatsInLease = 30, 6
@@ -216,6 +220,9 @@ func (r *run) failed(err error) {
 	now := time.Now()
 	if r.tries++; r.tries == 1 {
 		r.since = now
+		if errors.Is(err, errStalled) {
+			r.since = now.Add(-r.cfg.GiveUp / stallsToGiveUp)
+		}
 	}
 	why := explain(err)
 	r.metrics.failures.WithLabelValues(why.what).Inc()
@@ -314,4 +321,36 @@ func (r *run) progress(now time.Time) report.Progress {
 		p.Busy += now.Sub(time.Unix(0, since))
 	}
 	return p
+}
+
+// watch ends an attempt in which nothing moves: a connection that is frozen ends
+// by itself only after a quarter of an hour, or never.
+type watch struct {
+	ctx   context.Context
+	timer *time.Timer
+	long  time.Duration
+	stop  context.CancelFunc
+}
+
+// watched is the context of an attempt, which the caller stops.
+func (r *run) watched() (context.Context, *watch) {
+	ctx, cancel := context.WithCancelCause(r.ctx)
+	w := &watch{ctx: ctx, long: r.cfg.GiveUp / stallsToGiveUp}
+	w.timer = time.AfterFunc(w.long, func() { cancel(errStalled) })
+	w.stop = func() { w.timer.Stop(); cancel(nil) }
+	return ctx, w
+}
+
+// on tells that something moves.
+func (w *watch) on() { w.timer.Reset(w.long) }
+
+// why is err, of an attempt, with what the watch knows.
+func (w *watch) why(err error) error {
+	switch {
+	case !errors.Is(context.Cause(w.ctx), errStalled):
+		return err
+	case errors.Is(err, errStored):
+		return fmt.Errorf("%w: %w", errStalled, err)
+	}
+	return fmt.Errorf("%w: %w: %w", errAway, errStalled, err)
 }

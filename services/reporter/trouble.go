@@ -8,11 +8,17 @@ import (
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"gocloud.dev/gcerrors"
+
+	"github.com/auditrail/auditrail/services/internal/report"
 )
 
 var (
 	// errSpec marks a specification that this version cannot make a report of.
 	errSpec = errors.New("specification")
+	// errUnread marks a failure to read an object.
+	errUnread = errors.New("read of the object store")
+	// errStalled ends an attempt that does not get on.
+	errStalled = errors.New("nothing moves")
 	// errOver ends a run whose job has ended.
 	errOver = errors.New("the report has ended")
 )
@@ -49,6 +55,10 @@ func explain(err error) trouble {
 		return trouble{what: whatFull, text: "The object store is full.", advice: "Once it has room, rerun the report to go on where it stopped.", full: true}
 	case errors.Is(err, errStored) && gcerrors.Code(err) == gcerrors.PermissionDenied:
 		return trouble{what: whatStore, text: "The object store refuses writes.", advice: "Check its credentials; then rerun the report to go on where it stopped."}
+	case errors.Is(err, errUnread) && report.IsMissing(err):
+		return trouble{what: whatStore, text: "An object of the report is gone from the object store.", advice: "Ask for the report again.", fatal: true}
+	case errors.Is(err, errUnread):
+		return trouble{what: whatStore, text: "The object store cannot be read.", advice: adviceResume}
 	case errors.Is(err, errStored):
 		return trouble{what: whatStore, text: "The object store does not take writes.", advice: adviceResume}
 	case errors.Is(err, errAway):
