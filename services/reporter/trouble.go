@@ -51,7 +51,7 @@ const adviceResume = "Rerun the report to go on where it stopped."
 // explain says what an error of a turn means.
 func explain(err error) trouble {
 	switch {
-	case errors.Is(err, errStored) && full(err):
+	case errors.Is(err, errStored) && isFull(err):
 		return trouble{what: whatFull, text: "The object store is full.", advice: "Once it has room, rerun the report to go on where it stopped.", full: true}
 	case errors.Is(err, errStored) && gcerrors.Code(err) == gcerrors.PermissionDenied:
 		return trouble{what: whatStore, text: "The object store refuses writes.", advice: "Check its credentials; then rerun the report to go on where it stopped."}
@@ -81,7 +81,7 @@ var fullCodes = map[string]bool{
 	"EntityTooLarge": false, "ServiceQuotaExceededException": true, "QuotaExceededException": true, "InsufficientCapacity": true,
 }
 
-func full(err error) bool {
+func isFull(err error) bool {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return true
 	}
