@@ -12,6 +12,7 @@ import (
 	"github.com/auditrail/auditrail/pkg/audit"
 	"github.com/auditrail/auditrail/services/internal/identity"
 	"github.com/auditrail/auditrail/services/internal/report"
+	"github.com/auditrail/auditrail/services/internal/store"
 )
 
 // seedReport is the sample request of the seed, unchanged.
@@ -96,9 +97,9 @@ var sampler = identity.Identity{
 }
 
 // newReportBench is newBench with the topics of the sample's modules.
-func newReportBench(t testing.TB, edit func(*Config)) *bench {
+func newReportBench(t testing.TB, db store.Config, edit func(*Config)) *bench {
 	t.Helper()
-	b := newBench(t, away(t), edit)
+	b := newBench(t, db, edit)
 	b.ensureModules(t, "PC", "ADMIN", "VM", "VMDR")
 	return b
 }
@@ -122,7 +123,7 @@ func (b *bench) submit(t testing.TB, id identity.Identity, body string) (a submi
 // TestTheSeedsRequest: its own body is accepted, unchanged, and everything that
 // it asks for is in the job.
 func TestTheSeedsRequest(t *testing.T) {
-	b := newReportBench(t, nil)
+	b := newReportBench(t, away(t), nil)
 	before := time.Now().Truncate(time.Millisecond)
 	w := b.do(t, &sampler, http.MethodPost, reportPath, seedReport, "User-Agent", "curl/8", "X-Request-Id", "r-1")
 	var got map[string]any
