@@ -82,4 +82,3 @@ func (s *Service) storedModules(ctx context.Context, id identity.Identity) (modu
 	}
 	return modules, nil
 }
-
