@@ -125,8 +125,8 @@ func (c Config) withDefaults() (_ Config, err error) {
 // Deps of the reporter.
 type Deps struct {
 	Log *zap.Logger
-	// Ops receives the metrics and the readiness checks "reports", "report-store"
-	// and "clickhouse".
+	// Ops receives the metrics and the readiness checks "reporter", "reporter-store"
+	// and "reporter-clickhouse".
 	Ops *ops.Ops
 }
 
@@ -193,14 +193,14 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 	defer s.closeEmitter() //nolint:contextcheck // what it waits for outlives ctx
 
 	opening := &opening{err: errors.New("not read yet")}
-	deps.Ops.Ready("clickhouse", func(ctx context.Context) error {
+	deps.Ops.Ready("reporter-clickhouse", func(ctx context.Context) error {
 		if err := s.conn.Ping(ctx); err != nil {
 			return err
 		}
 		return store.CheckSchema(ctx, s.conn)
 	})
-	deps.Ops.Ready("reports", opening.ready)
-	deps.Ops.Ready("report-store", func(ctx context.Context) error {
+	deps.Ops.Ready("reporter", opening.ready)
+	deps.Ops.Ready("reporter-store", func(ctx context.Context) error {
 		if err := opening.ready(ctx); err != nil {
 			return err
 		}

@@ -26,6 +26,13 @@ func (j *Job) Calls() []audit.APICall {
 	return calls
 }
 
+// Blocked returns what the list of API calls is told of a job that was asked for,
+// and that a limit keeps from being queued.
+func (s *Spec) Blocked(at time.Time, reason string) audit.APICall {
+	j := Job{Spec: s, Call: s.Job, Submitted: at}
+	return j.call(audit.StateBlockedConcurrency, at, reason)
+}
+
 // outcome says how the run ended, when it has no file to show for it.
 func (j *Job) outcome() string {
 	switch {

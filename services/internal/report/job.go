@@ -19,6 +19,9 @@ type Job struct {
 	State  State
 	Reason string    // why it is in its state; may be empty
 	Since  time.Time // when it came into its state
+	// Place is that of the record in the table that put it there: of two, the
+	// lower was written first.
+	Place int64
 	// Call is the callId of the present run, or the last; Submitted is when that
 	// was asked for, Began when it was first claimed, the zero time before.
 	Call      uuid.UUID
@@ -158,4 +161,6 @@ func (j *Job) own(by Epoch, worker string) {
 	}
 }
 
-func (j *Job) enter(s State, why string, e event) { j.State, j.Reason, j.Since = s, why, e.at }
+func (j *Job) enter(s State, why string, e event) {
+	j.State, j.Reason, j.Since, j.Place = s, why, e.at, e.offset
+}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -21,6 +22,9 @@ import (
 // maxAllot is how many numbers that reports have already are passed over for
 // a new one: those of a topic of numbers that was made anew begin at 1 again.
 const maxAllot = 10_000
+
+// allotTimeout bounds the wait for a number.
+const allotTimeout = 10 * time.Second
 
 // Table holds all jobs. Writes return once this process has read them back; an
 // error that wraps ktable.ErrUnconfirmed leaves open whether they took effect.
@@ -45,9 +49,16 @@ func Open(ctx context.Context, cfg kafka.Config, log *zap.Logger) (*Table, error
 		return nil, err
 	}
 	ids, err := kgo.NewClient(append(cfg.Options(log),
-		kgo.DefaultProduceTopic(topic.ReportIDs), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0))...)
+		kgo.DefaultProduceTopic(topic.ReportIDs), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0),
+		// As in ktable: an attempt ends in time. A number may then be lost.
+		kgo.RecordDeliveryTimeout(allotTimeout), kgo.AllowIdempotentProduceCancellation())...)
 	if err != nil {
 		t.Close()
+		return nil, err
+	}
+	if err := topic.CheckOne(ctx, ids, topic.ReportIDs); err != nil {
+		t.Close()
+		ids.Close()
 		return nil, err
 	}
 	return &Table{table: t, ids: ids, changes: t.Changes()}, nil
@@ -160,6 +171,8 @@ func (t *Table) Create(ctx context.Context, s Spec) (*Job, error) {
 
 // allot returns a number that no report has.
 func (t *Table) allot(ctx context.Context) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, allotTimeout)
+	defer cancel()
 	for range maxAllot {
 		// One key: the topic keeps its last record, so that its offsets go on.
 		r, err := t.ids.ProduceSync(ctx, &kgo.Record{Key: []byte("last"), Value: []byte("1")}).First()
