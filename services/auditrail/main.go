@@ -22,6 +22,7 @@ type cli struct {
 
 	Dev        devCmd        `cmd:"" help:"Run everything in one process tree on embedded parts, with demo data."`
 	Ingest     ingestCmd     `cmd:"" help:"Carry events and API calls from Kafka into ClickHouse, and end calls whose process died."`
+	Reporter   reporterCmd   `cmd:"" help:"Make the reports that were asked for."`
 	Query      queryCmd      `cmd:"" help:"Serve search over HTTP."`
 	Migrate    migrateCmd    `cmd:"" help:"Prepare ClickHouse tables and Kafka topics. Safe to repeat."`
 	Engine     engineCmd     `cmd:"" help:"Run the embedded ClickHouse engine (development and tests)."`

@@ -133,12 +133,8 @@ func (s *Spec) From() int64 {
 // that is open at its beginning asks for what there is.
 func (s *Spec) Clipped() bool { return s.Start != nil && *s.Start < s.KeptSince }
 
-// Span is a part of a report's time: createdDate from From, inclusive, to To,
-// exclusive, in milliseconds since the Unix epoch.
-type Span struct {
-	From int64 `json:"from"`
-	To   int64 `json:"to"`
-}
+// Span is a part of a report's time.
+type Span = sqlgen.TimeSpan
 
 // Plan is how a job is cut into chunks: newest first, each behind the one
 // before, together the whole range. Rows are those that each had when it was

@@ -33,11 +33,12 @@ type Table struct {
 	table *ktable.Table[Record]
 	ids   *kgo.Client
 
-	mu      sync.Mutex
-	changes *ktable.Changes[Record]                   // guarded by mu
-	records map[int64]map[string]ktable.Entry[Record] // of each job, by key; guarded by mu
-	folded  map[int64]*Job                            // also those that were removed; guarded by mu
-	jobs    map[int64]*Job                            // what Jobs returned; nil when it is no more; guarded by mu
+	mu        sync.Mutex
+	changes   *ktable.Changes[Record]                   // guarded by mu
+	records   map[int64]map[string]ktable.Entry[Record] // of each job, by key; guarded by mu
+	jobs      map[int64]*Job                            // guarded by mu
+	leftovers map[int64]*Job                            // of jobs that were removed; guarded by mu
+	shared    bool                                      // jobs was returned: a change makes another map; guarded by mu
 }
 
 // Open reads all jobs and follows their changes. The caller closes it. Its
@@ -84,14 +85,7 @@ func (t *Table) Jobs() map[int64]*Job {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.refold()
-	if t.jobs == nil {
-		t.jobs = make(map[int64]*Job, len(t.folded))
-		for id, j := range t.folded {
-			if j.Spec != nil {
-				t.jobs[id] = j
-			}
-		}
-	}
+	t.shared = true
 	return t.jobs
 }
 
@@ -100,17 +94,14 @@ func (t *Table) Job(id int64) *Job {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.refold()
-	if j := t.folded[id]; j != nil && j.Spec != nil {
-		return j
-	}
-	return nil
+	return t.jobs[id]
 }
 
 // refold folds the jobs anew of which records changed; t.mu is held.
 func (t *Table) refold() {
 	changed, anew := t.changes.Take()
 	if anew {
-		t.records, t.folded, t.jobs = map[int64]map[string]ktable.Entry[Record]{}, map[int64]*Job{}, nil
+		t.records, t.jobs, t.leftovers, t.shared = map[int64]map[string]ktable.Entry[Record]{}, map[int64]*Job{}, map[int64]*Job{}, false
 	}
 	ids := map[int64]struct{}{}
 	for k, e := range changed {
@@ -128,14 +119,20 @@ func (t *Table) refold() {
 			of[k] = *e
 		}
 	}
+	if len(ids) > 0 && t.shared {
+		t.jobs, t.shared = maps.Clone(t.jobs), false
+	}
 	for id := range ids {
-		t.jobs = nil
-		if len(t.records[id]) == 0 {
+		delete(t.jobs, id)
+		delete(t.leftovers, id)
+		switch j := fold(id, t.records[id]); {
+		case len(j.keys) == 0:
 			delete(t.records, id)
-			delete(t.folded, id)
-			continue
+		case j.Spec == nil:
+			t.leftovers[id] = j
+		default:
+			t.jobs[id] = j
 		}
-		t.folded[id] = fold(id, t.records[id])
 	}
 }
 
@@ -287,13 +284,11 @@ func (t *Table) Remove(ctx context.Context, id int64) error {
 func (t *Table) DropLeftovers(ctx context.Context) (n int, err error) {
 	t.mu.Lock()
 	t.refold()
-	all := slices.Collect(maps.Values(t.folded))
+	all := slices.Collect(maps.Values(t.leftovers))
 	t.mu.Unlock()
 	for _, j := range all {
-		if j.Spec == nil {
-			n += len(j.keys)
-			err = errors.Join(err, t.drop(ctx, j))
-		}
+		n += len(j.keys)
+		err = errors.Join(err, t.drop(ctx, j))
 	}
 	return n, err
 }

@@ -19,6 +19,9 @@ type Statement struct {
 	sql    string
 	params param.Set
 	lazy   bool
+
+	format   string
+	settings map[string]string
 }
 
 // Settings of ClickHouse that statements run fastest with; no answer depends on
@@ -37,6 +40,12 @@ func (s Statement) SQL() string { return s.sql }
 // Lazy says that the statement reads along the primary key until it has enough:
 // how many rows the engine expects to read says nothing about it.
 func (s Statement) Lazy() bool { return s.lazy }
+
+// Output is ClickHouse's name of the format that the rows must come in, and the
+// settings that it needs; empty where any will do.
+func (s Statement) Output() (format string, settings map[string]string) {
+	return s.format, maps.Clone(s.settings)
+}
 
 // Params returns a copy of the parameter values; see param.Set for their form.
 func (s Statement) Params() map[string]string { return maps.Clone(s.params) }

@@ -47,6 +47,13 @@ func (s Set) Ints(name string, values []int64) string {
 	return s.add(name, "Array(Int64)", list(values, func(v int64) string { return strconv.FormatInt(v, 10) }))
 }
 
+// IntLists adds an Array(Array(Int64)) and returns its placeholder.
+func (s Set) IntLists(name string, values [][]int64) string {
+	return s.add(name, "Array(Array(Int64))", list(values, func(v []int64) string {
+		return list(v, func(v int64) string { return strconv.FormatInt(v, 10) })
+	}))
+}
+
 // UUIDs adds an Array(UUID) and returns its placeholder.
 func (s Set) UUIDs(name string, values []uuid.UUID) string {
 	return s.add(name, "Array(UUID)", list(values, func(v uuid.UUID) string { return "'" + v.String() + "'" }))
