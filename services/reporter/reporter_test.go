@@ -51,7 +51,7 @@ func newDesk(t *testing.T) *desk {
 func newDeskOn(t *testing.T, at kafka.Config, e *testenv.Engine, conn driver.Conn) *desk {
 	t.Helper()
 	d := &desk{t: t, conn: conn, cfg: Config{
-		Kafka: at, Store: e.Config(), HTTP: store.HTTPConfig{Addr: []string{e.HTTPAddr}}, Files: report.FilesConfig{URL: t.TempDir()},
+		Kafka: at, Store: e.Config(), HTTP: store.HTTPConfig{Addr: []string{e.HTTPAddr}}, Files: report.FilesConfig{URL: testenv.ObjectStore(t)},
 		Limits: Limits{ChunkRows: 1000}, Lease: 3 * time.Second, Pause: 50 * time.Millisecond,
 	}}
 	cl, err := kafka.Open(t.Context(), at, zap.NewNop())
