@@ -45,7 +45,7 @@ ON_APACHE := AUDITRAIL_TEST_KAFKA=apache AUDITRAIL_TEST_KAFKA_LIB=$(KAFKA_LIB)
 
 .PHONY: test-kafka
 test-kafka: deps kafka-lib ## the component and end-to-end tests against Apache Kafka itself (needs Java 17 and Maven)
-	$(ON_APACHE) go test -timeout 40m $(GOTESTARGS) ./services/ingest ./services/expiry ./services/migrate ./services/deadletter ./services/internal/ktable ./services/internal/settings ./services/auditrail ./services/internal/faults
+	$(ON_APACHE) go test -timeout 40m $(GOTESTARGS) ./services/ingest ./services/expiry ./services/migrate ./services/deadletter ./services/reporter ./services/internal/ktable ./services/internal/settings ./services/auditrail ./services/internal/faults
 
 SEEDS    ?= 10
 SEED     ?=
@@ -64,7 +64,7 @@ test-race: deps ## the same under the race detector (needs a C compiler)
 .PHONY: race
 race: deps
 	@command -v cc >/dev/null || { echo "make race: the race detector needs a C compiler: install gcc, then run make check again" >&2; exit 1; }
-	CGO_ENABLED=1 go test -race -timeout 30m ./pkg/... ./services/ingest ./services/expiry ./services/deadletter ./services/internal/ops ./services/internal/ktable ./services/internal/settings
+	CGO_ENABLED=1 go test -race -timeout 30m ./pkg/... ./services/ingest ./services/expiry ./services/deadletter ./services/reporter ./services/internal/ops ./services/internal/ktable ./services/internal/report ./services/internal/settings
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (30s)

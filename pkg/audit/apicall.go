@@ -34,6 +34,11 @@ type APICall struct {
 	// Heartbeat marks a sign of life: the call is still in State, which is
 	// StateQueued or StateRunning. It is no change of state and is not stored.
 	Heartbeat bool `json:"heartbeat,omitempty"`
+	// Durable marks a call that outlives the process that tells of it, such as a
+	// job that whichever process is there goes on with: it never expires for its
+	// silence, and gives no signs of life. It is not stored. The same in all
+	// records of a call.
+	Durable bool `json:"durable,omitempty"`
 	// Reason says for people why the call is in its state: which limit blocked
 	// it, why it expired. At most 1024 bytes.
 	Reason string `json:"reason,omitempty"`

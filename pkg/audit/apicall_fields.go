@@ -14,6 +14,7 @@ const (
 	callMethod
 	callState
 	callHeartbeat
+	callDurable
 	callReason
 	callSubmittedDate
 	callUpdatedDate
@@ -38,6 +39,7 @@ var callNames = [callFieldCount]string{
 	"method",
 	"state",
 	"heartbeat",
+	"durable",
 	"reason",
 	"submittedDate",
 	"updatedDate",
@@ -69,6 +71,8 @@ func callFieldOf(name string) callField {
 		return callState
 	case "heartbeat":
 		return callHeartbeat
+	case "durable":
+		return callDurable
 	case "reason":
 		return callReason
 	case "submittedDate":

@@ -103,13 +103,9 @@ func decodeCallField(p []byte, i int, c *APICall, f callField) (int, *DecodeErro
 	)
 	switch f {
 	case callHeartbeat:
-		for _, word := range [...]string{"false", "true"} {
-			if hasWord(p, i, word) {
-				c.Heartbeat = word == "true"
-				return i + len(word), nil
-			}
-		}
-		return 0, wrongType(p, i, "must be true or false")
+		return flag(p, i, &c.Heartbeat)
+	case callDurable:
+		return flag(p, i, &c.Durable)
 	case callSubmittedDate:
 		c.SubmittedDate, end, err = integer(p, i, math.MinInt64, math.MaxInt64)
 	case callUpdatedDate:
@@ -122,6 +118,17 @@ func decodeCallField(p []byte, i int, c *APICall, f callField) (int, *DecodeErro
 		c.HTTPStatus = uint32(v)
 	}
 	return end, err
+}
+
+// flag reads true or false at p[i].
+func flag(p []byte, i int, dst *bool) (int, *DecodeError) {
+	for _, word := range [...]string{"false", "true"} {
+		if hasWord(p, i, word) {
+			*dst = word == "true"
+			return i + len(word), nil
+		}
+	}
+	return 0, wrongType(p, i, "must be true or false")
 }
 
 // AppendJSON appends c as one JSON object, its fields in the order of the
@@ -143,6 +150,9 @@ func (c *APICall) AppendJSON(dst []byte) ([]byte, error) {
 	out = appendText(out, `"state":"`, c.State, &ok)
 	if c.Heartbeat {
 		out = append(out, `"heartbeat":true,`...)
+	}
+	if c.Durable {
+		out = append(out, `"durable":true,`...)
 	}
 	out = appendText(out, `"reason":"`, c.Reason, &ok)
 	out = appendInteger(out, `"submittedDate":`, c.SubmittedDate)

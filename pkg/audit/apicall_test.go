@@ -32,6 +32,7 @@ func workloadCall(tb testing.TB) *APICall {
 func anyCall(t *rapid.T) *APICall {
 	c := &APICall{
 		Heartbeat:     rapid.Bool().Draw(t, "heartbeat"),
+		Durable:       rapid.Bool().Draw(t, "durable"),
 		SubmittedDate: rapid.Int64().Draw(t, "submitted"),
 		UpdatedDate:   rapid.Int64().Draw(t, "updated"),
 		DurationMs:    rapid.Uint32().Draw(t, "duration"),
@@ -83,16 +84,17 @@ func TestDecodeAPICall(t *testing.T) {
 		"nothing":            {`{}`, APICall{}},
 		"white space":        {" \r\n\t{ \"state\" : \"Queued\" , \"updatedDate\" : 12 } \n", APICall{State: "Queued", UpdatedDate: 12}},
 		"any order":          {`{"state":"Queued","callId":"x"}`, APICall{State: "Queued", CallID: "x"}},
-		"null is absent":     {`{"callId":null,"heartbeat":null,"submittedDate":null,"durationMs":null,"httpStatus":null}`, APICall{}},
+		"null is absent":     {`{"callId":null,"heartbeat":null,"durable":null,"submittedDate":null,"durationMs":null,"httpStatus":null}`, APICall{}},
 		"heartbeat":          {`{"heartbeat":true}`, APICall{Heartbeat: true}},
-		"false is absent":    {`{"heartbeat":false}`, APICall{}},
+		"durable":            {`{"durable":true}`, APICall{Durable: true}},
+		"false is absent":    {`{"heartbeat":false,"durable":false}`, APICall{}},
 		"numbers":            {`{"submittedDate":-5,"durationMs":4294967295,"httpStatus":2e2}`, APICall{SubmittedDate: -5, DurationMs: 4294967295, HTTPStatus: 200}},
 		"escapes":            {`{"reason":"\"\u00e9\ud83d\ude42é"}`, APICall{Reason: "\"é🙂é"}},
 		"escaped name":       {`{"st\u0061te":"Queued"}`, APICall{State: "Queued"}},
 		"every text is kept": {`{"state":"no state"}`, APICall{State: "no state"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := APICall{API: "left over", Heartbeat: true}
+			c := APICall{API: "left over", Heartbeat: true, Durable: true}
 			if err := DecodeAPICall([]byte(test.in), &c); err != nil {
 				t.Fatal(err)
 			}
@@ -127,6 +129,8 @@ func TestDecodeAPICallRefuses(t *testing.T) {
 		"bool for a number":    {`{"durationMs":true}`, RuleType, "durationMs"},
 		"number for a bool":    {`{"heartbeat":1}`, RuleType, "heartbeat"},
 		"string for a bool":    {`{"heartbeat":"true"}`, RuleType, "heartbeat"},
+		"durable in quotes":    {`{"durable":"true"}`, RuleType, "durable"},
+		"durable twice":        {`{"durable":true,"durable":true}`, RuleDuplicate, ""},
 		"no bool":              {`{"heartbeat":tru}`, RuleJSON, "heartbeat"},
 		"more than a bool":     {`{"heartbeat":truex}`, RuleJSON, ""},
 		"fraction":             {`{"updatedDate":1.5}`, RuleType, "updatedDate"},
@@ -258,6 +262,10 @@ func TestAPICallValidateNamesEveryProblem(t *testing.T) {
 		"heartbeat and duration": {func(c *APICall) {
 			c.State, c.Heartbeat, c.DurationMs = StateBlockedRate, true, 1
 		}, []string{"heartbeat state", "durationMs state"}},
+		"durable": {func(c *APICall) { c.State, c.DurationMs, c.HTTPStatus, c.Durable = StateRunning, 0, 0, true }, nil},
+		"durable and heartbeat": {func(c *APICall) {
+			c.State, c.DurationMs, c.HTTPStatus, c.Durable, c.Heartbeat = StateRunning, 0, 0, true, true
+		}, []string{"heartbeat state"}},
 		"submitted too new": {func(c *APICall) {
 			c.SubmittedDate = now.Add(MaxAhead + 1e6).UnixMilli()
 		}, []string{"submittedDate too-new"}},

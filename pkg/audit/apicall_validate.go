@@ -74,6 +74,9 @@ func (c *APICall) stateFits(ps Problems) Problems {
 	if c.Heartbeat && c.State != StateQueued && c.State != StateRunning {
 		ps = ps.add("heartbeat", RuleState, "may be true only while the state is Queued or Running")
 	}
+	if c.Heartbeat && c.Durable {
+		ps = ps.add("heartbeat", RuleState, "may not be true of a durable call: it does not expire for its silence")
+	}
 	if c.DurationMs != 0 && c.State != StateFinished && c.State != StateExpired {
 		ps = ps.add("durationMs", RuleState, "may be set only when the state is Finished or Expired")
 	}

@@ -25,7 +25,7 @@ func FuzzDecode(f *testing.F) {
 func FuzzDecodeAPICall(f *testing.F) {
 	for _, seed := range []string{
 		callWorkload,
-		`{}`, ` {"state":"Queued","heartbeat":true} `, `{"reason":"\ud83d\ude42\u0041\n","heartbeat":false,"callId":null}`,
+		`{}`, ` {"state":"Queued","heartbeat":true} `, `{"durable":true,"state":"Running"}`, `{"reason":"\ud83d\ude42\u0041\n","heartbeat":false,"callId":null}`,
 		`{"submittedDate":1.65e12,"updatedDate":-1,"durationMs":21.0,"httpStatus":0}`,
 		`{"state":1,"st\u0061te":2}`, `{"reason":"\ud800"}`, "{\"reason\":\"\xff\"}", `{"CallID":1}`, `{}x`, `[`,
 	} {

@@ -261,11 +261,21 @@ func byRequest(id string) string { return fmt.Sprintf("requestId:%q", id) }
 // of dev, and returns once it is ready.
 func (d *devProcess) replica(t *testing.T, args ...string) (addr string, process *testenv.Command) {
 	t.Helper()
+	return d.beside(t, "query", append([]string{
+		"--kafka-addr", d.kafka, "--clickhouse-addr", d.native,
+		"--jwks-file", filepath.Join(d.data, "dev", "jwks.json"), "--token-issuer", identity.DevIssuer,
+		"--report-store", filepath.Join(d.data, "reports"),
+	}, args...)...)
+}
+
+// beside starts a service and returns once it is ready.
+func (d *devProcess) beside(t *testing.T, service string, args ...string) (addr string, process *testenv.Command) {
+	t.Helper()
 	process = &testenv.Command{Log: filepath.Join(t.TempDir(), "log")}
 	t.Cleanup(func() {
 		process.Kill()
 		if t.Failed() {
-			t.Logf("output of auditrail query:\n%s", words(process))
+			t.Logf("output of auditrail %s:\n%s", service, words(process))
 		}
 	})
 	for range 5 {
@@ -273,14 +283,11 @@ func (d *devProcess) replica(t *testing.T, args ...string) (addr string, process
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := process.Start(binary(), append([]string{
-			"query", "--http-addr", addr, "--kafka-addr", d.kafka, "--clickhouse-addr", d.native,
-			"--jwks-file", filepath.Join(d.data, "dev", "jwks.json"), "--token-issuer", identity.DevIssuer,
-		}, args...)...); err != nil {
+		if err := process.Start(binary(), append([]string{service, "--http-addr", addr}, args...)...); err != nil {
 			t.Fatal(err)
 		}
 		ended := false
-		testenv.Until(t, deadline, nil, "auditrail query to be ready", func() (bool, string) {
+		testenv.Until(t, deadline, nil, "auditrail "+service+" to be ready", func() (bool, string) {
 			select {
 			case <-process.Ended():
 				ended = true
@@ -299,10 +306,10 @@ func (d *devProcess) replica(t *testing.T, args ...string) (addr string, process
 			return addr, process
 		}
 		if !strings.Contains(words(process), "address already in use") {
-			t.Fatalf("auditrail query did not start:\n%s", words(process))
+			t.Fatalf("auditrail %s did not start:\n%s", service, words(process))
 		}
 	}
-	t.Fatal("no free port for auditrail query")
+	t.Fatal("no free port for auditrail " + service)
 	return "", nil
 }
 

@@ -29,7 +29,7 @@ func loadCompose(t *testing.T) *types.Project {
 func TestComposeFile(t *testing.T) {
 	p := loadCompose(t)
 	manual, set := "", map[string]bool{}
-	for _, name := range []string{"kafka", "clickhouse", "redis", "migrate", "ingest", "query"} {
+	for _, name := range []string{"kafka", "clickhouse", "redis", "migrate", "ingest", "query", "reporter"} {
 		s, err := p.GetService(name)
 		if err != nil {
 			t.Error(err)
@@ -63,7 +63,20 @@ func TestComposeFile(t *testing.T) {
 	}
 	names := p.ServiceNames()
 	slices.Sort(names)
-	if len(names) != 6 {
-		t.Errorf("got services %v, want six", names)
+	if len(names) != 7 {
+		t.Errorf("got services %v, want seven", names)
+	}
+	// Who makes reports and who hands them out have one store.
+	for _, name := range []string{"query", "reporter"} {
+		s, err := p.GetService(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		where := s.Environment["AUDITRAIL_REPORT_STORE"]
+		if where == nil || !slices.ContainsFunc(s.Volumes, func(v types.ServiceVolumeConfig) bool {
+			return v.Type == types.VolumeTypeVolume && v.Source == "reports" && v.Target == *where && !v.ReadOnly
+		}) {
+			t.Errorf("%s does not mount the volume of reports where it looks for them: %+v", name, s.Volumes)
+		}
 	}
 }

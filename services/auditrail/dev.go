@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ import (
 	"github.com/auditrail/auditrail/services/internal/ops"
 	"github.com/auditrail/auditrail/services/migrate"
 	"github.com/auditrail/auditrail/services/query"
+	"github.com/auditrail/auditrail/services/reporter"
 )
 
 type devCmd struct {
@@ -35,13 +37,16 @@ type devCmd struct {
 	DataDir            string  `name:"data-dir" help:"Folder for all data. A second start goes on with what is there." default:"./data" type:"path"`
 	DemoRate           float64 `name:"demo-rate" help:"Demo events a second; 0 for no demo events at all, past ones neither." default:"2"`
 
+	ReportStore string `help:"Where the files of reports are, a folder or an S3 bucket (see auditrail reporter --help). Empty: the folder reports of --data-dir." default:""`
+
 	ExitWithParent bool `hidden:"" help:"End when standard input does."`
 
 	// The services' own limits are dev's flags too.
-	Ingest  ingest.Limits `embed:""`
-	Query   query.Limits  `embed:""`
-	Expiry  expiry.Config `embed:""`
-	Proxies query.Proxies `embed:""`
+	Ingest  ingest.Limits   `embed:""`
+	Query   query.Limits    `embed:""`
+	Reports reporter.Limits `embed:""`
+	Expiry  expiry.Config   `embed:""`
+	Proxies query.Proxies   `embed:""`
 
 	RetentionDays  uint16        `help:"Days an event is kept after it happened, unless its subscription chose otherwise." default:"400"`
 	RetentionDelay time.Duration `help:"How long a subscription's choice of days must have stood before it counts." default:"10m"`
@@ -77,8 +82,12 @@ func (c *devCmd) Run(ctx context.Context, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
+	reporterCfg, err := configured[reporter.Config]()
+	if err != nil {
+		return err
+	}
 	ingestCfg.Limits, ingestCfg.RetentionDays, ingestCfg.RetentionDelay = c.Ingest, c.RetentionDays, c.RetentionDelay
-	if err := errors.Join(ingestCfg.Validate(), c.Expiry.Validate()); err != nil {
+	if err := errors.Join(ingestCfg.Validate(), c.Expiry.Validate(), c.Reports.Validate()); err != nil {
 		return err
 	}
 	ln, err := ops.Listen(ctx, c.HTTPAddr)
@@ -119,9 +128,12 @@ func (c *devCmd) Run(ctx context.Context, log *zap.Logger) error {
 		return err
 	}
 	queryCfg.Store, queryCfg.Kafka, queryCfg.Identity = migrateCfg.Store, migrateCfg.Kafka, issuer.Config()
-	queryCfg.Limits, queryCfg.Proxies = c.Query, c.Proxies
+	queryCfg.Limits, queryCfg.Proxies, queryCfg.RetentionDays, queryCfg.ReportRetention = c.Query, c.Proxies, c.RetentionDays, c.Reports.Retention
 	ingestCfg.Kafka, ingestCfg.Store = migrateCfg.Kafka, migrateCfg.Store
-	return c.serve(ctx, ln, queryCfg, ingestCfg, log)
+	reporterCfg.Kafka, reporterCfg.Store, reporterCfg.HTTP.Addr, reporterCfg.Limits = migrateCfg.Kafka, migrateCfg.Store, []string{c.ClickHouseHTTPAddr}, c.Reports
+	reporterCfg.Files.URL = cmp.Or(c.ReportStore, filepath.Join(c.DataDir, "reports"))
+	queryCfg.Reports = reporterCfg.Files
+	return c.serve(ctx, ln, queryCfg, ingestCfg, reporterCfg, log)
 }
 
 // configured is a service's configuration as its own subcommand would have it
@@ -140,7 +152,7 @@ func (c *devCmd) validate() error {
 }
 
 // serve runs the services until ctx ends or one of them fails.
-func (c *devCmd) serve(ctx context.Context, ln net.Listener, queryCfg query.Config, ingestCfg ingest.Config, log *zap.Logger) error {
+func (c *devCmd) serve(ctx context.Context, ln net.Listener, queryCfg query.Config, ingestCfg ingest.Config, reporterCfg reporter.Config, log *zap.Logger) error {
 	o := ops.New(log)
 	api, err := query.New(queryCfg, query.Deps{Log: log, Ops: o}) //nolint:contextcheck // what it opens lives until Close
 	if err != nil {
@@ -158,6 +170,7 @@ func (c *devCmd) serve(ctx context.Context, ln net.Listener, queryCfg query.Conf
 	g.Go(func() error { return ingest.Run(running, ingestCfg, ingest.Deps{Log: log, Ops: o}) })
 	c.Expiry.Kafka = ingestCfg.Kafka
 	g.Go(func() error { return expiry.Run(running, c.Expiry, expiry.Deps{Log: log, Ops: o}) })
+	g.Go(func() error { return reporter.Run(running, reporterCfg, reporter.Deps{Log: log, Ops: o}) })
 	if c.DemoRate > 0 {
 		g.Go(func() error { return runDemo(running, ingestCfg.Kafka, c.DataDir, c.DemoRate, log) })
 	}
@@ -202,6 +215,15 @@ Its recent API calls, this search among them:
 
   sleep 2; curl -s http://%s/audit-log/admin/api-calls -H "Authorization: Bearer $(%s)"
 
+A report of all that is kept, as CSV, made in the background, watched and downloaded:
+
+  T=$(%s)
+  ID=$(curl -s http://%s/audit-log/admin/report -H "Authorization: Bearer $T" -H 'Content-Type: application/json' -d '{
+    "reportName": "All", "reportSummary": "To try it", "reportColumns": ["Created Date", "User Name", "Action", "Target Name"],
+    "filters": {"fields": [{"key": "moduleCode", "value": "All"}], "startDate": 0}}' | sed -n 's/.*"reportId":\([0-9]*\).*/\1/p')
+  curl -sN http://%s/audit-log/admin/report/$ID/events -H "Authorization: Bearer $T"
+  curl -s http://%s/audit-log/admin/report/$ID/download -H "Authorization: Bearer $T" | head -3
+
 Acme has no limits on its calls. Initech has those of its tier, 300 an hour: the last of these is answered 429 and listed as Blocked (Rate). They take some seconds:
 
   T=$(%s)
@@ -209,7 +231,7 @@ Acme has no limits on its calls. Initech has those of its tier, 300 an hour: the
   sleep 2; curl -s 'http://%s/audit-log/admin/api-calls?pageSize=1&state=Blocked+(Rate)' -H "Authorization: Bearer $T"
 
 `, c.DataDir, httpAddr, httpAddr, c.KafkaAddr, c.ClickHouseAddr, c.ClickHouseHTTPAddr, hint, httpAddr, token, httpAddr, token,
-		limitedDemo().command(token), httpAddr, httpAddr)
+		token, httpAddr, httpAddr, httpAddr, limitedDemo().command(token), httpAddr, httpAddr)
 	if c.DemoRate > 0 {
 		fmt.Fprintf(w, "Demo identities, each a command that prints its token:\n\n")
 		for _, d := range demoIdentities {

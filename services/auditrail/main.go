@@ -22,6 +22,7 @@ type cli struct {
 
 	Dev        devCmd        `cmd:"" help:"Run everything in one process tree on embedded parts, with demo data."`
 	Ingest     ingestCmd     `cmd:"" help:"Carry events and API calls from Kafka into ClickHouse, and end calls whose process died."`
+	Reporter   reporterCmd   `cmd:"" help:"Make the reports that were asked for."`
 	Query      queryCmd      `cmd:"" help:"Serve search over HTTP."`
 	Migrate    migrateCmd    `cmd:"" help:"Prepare ClickHouse tables and Kafka topics. Safe to repeat."`
 	Engine     engineCmd     `cmd:"" help:"Run the embedded ClickHouse engine (development and tests)."`
@@ -30,6 +31,7 @@ type cli struct {
 	Emit       emitCmd       `cmd:"" help:"Publish events given as JSON lines on standard input."`
 	Settings   settingsCmd   `cmd:"" help:"Show or change what a subscription chose, such as how long its events are kept."`
 	Limits     limitsCmd     `cmd:"" help:"Show or set the limits of a subscription's API calls."`
+	Report     reportCmd     `cmd:"" help:"Verify a report that was downloaded."`
 	Token      tokenCmd      `cmd:"" help:"Print a token that the dev of a data folder accepts."`
 	Loadgen    loadgenCmd    `cmd:"" help:"Emit made-up events at a chosen rate."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`

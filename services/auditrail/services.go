@@ -18,6 +18,7 @@ import (
 	"github.com/auditrail/auditrail/services/loadgen"
 	"github.com/auditrail/auditrail/services/migrate"
 	"github.com/auditrail/auditrail/services/query"
+	"github.com/auditrail/auditrail/services/reporter"
 )
 
 type migrateCmd struct{ migrate.Config }
@@ -77,23 +78,45 @@ func (c *ingestCmd) Run(ctx context.Context, log *zap.Logger) error {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(c.Limits.HeapLimit())
 	}
+	return withOps(ctx, c.HTTPAddr, log, func(ctx context.Context, o *ops.Ops) error {
+		g, running := errgroup.WithContext(ctx)
+		g.Go(func() error { return ingest.Run(running, c.Config, ingest.Deps{Log: log, Ops: o}) })
+		c.Expiry.Kafka = c.Kafka
+		g.Go(func() error { return expiry.Run(running, c.Expiry, expiry.Deps{Log: log, Ops: o}) })
+		return g.Wait()
+	})
+}
+
+type reporterCmd struct {
+	reporter.Config
+	HTTPAddr string `name:"http-addr" help:"Address of /healthz, /readyz and /metrics." default:"127.0.0.1:8082"`
+}
+
+// Run makes reports until a signal.
+func (c *reporterCmd) Run(ctx context.Context, log *zap.Logger) error {
+	return withOps(ctx, c.HTTPAddr, log, func(ctx context.Context, o *ops.Ops) error {
+		return reporter.Run(ctx, c.Config, reporter.Deps{Log: log, Ops: o})
+	})
+}
+
+// withOps runs a service that has no HTTP of its own, with /healthz, /readyz and
+// /metrics beside it. Without these it does not go on; they stay up through its
+// drain, so that it can be watched.
+func withOps(ctx context.Context, addr string, log *zap.Logger, run func(context.Context, *ops.Ops) error) error {
 	o := ops.New(log)
 	mux := http.NewServeMux()
 	o.Mount(mux)
-	ln, err := ops.Listen(ctx, c.HTTPAddr)
+	ln, err := ops.Listen(ctx, addr)
 	if err != nil {
 		return err
 	}
-	// The endpoints stay up through the drain, so that it can be watched.
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	context.AfterFunc(ctx, o.Drain)
-	g, running := errgroup.WithContext(ctx) // without its endpoints it does not go on
+	g, running := errgroup.WithContext(ctx)
 	g.Go(func() error { return ops.Serve(serving, ln, mux, ops.DefaultDrain, log) })
 	g.Go(func() error {
 		defer stop()
-		return ingest.Run(running, c.Config, ingest.Deps{Log: log, Ops: o})
+		return run(running, o)
 	})
-	c.Expiry.Kafka = c.Kafka
-	g.Go(func() error { return expiry.Run(running, c.Expiry, expiry.Deps{Log: log, Ops: o}) })
 	return g.Wait()
 }

@@ -5,7 +5,8 @@
 // Nothing is kept but an offset. Records are self-contained, and the group's
 // committed offset is that of the oldest record that is some call's last, so
 // whoever takes over reads from there what the owner before knew. Heartbeats
-// keep it close to the end. The commit names the topic that the offset is of: one
+// keep it close to the end, and a durable call, which may be silent for days, is
+// none that anybody waits for. The commit names the topic that the offset is of: one
 // that was made anew is read from its start. What an Expired record says follows from the call's
 // last record and the time at which the broker appended that: whoever writes it,
 // however often, writes the same, and ingest stores it once.

@@ -72,6 +72,8 @@ func (s *partition) read(r *kgo.Record, now time.Time) {
 		case known != nil && known.expired:
 			known.heard = now
 		case redriven(r):
+		case c.Durable: // it may be silent for as long as it likes
+			delete(s.calls, id)
 		default:
 			s.calls[id] = &openCall{offset: r.Offset, value: bytes.Clone(r.Value), appended: r.Timestamp, heard: now}
 		}

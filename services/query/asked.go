@@ -185,9 +185,16 @@ func (a *asked) appendApplied(b []byte) []byte {
 
 // describe says what was asked for, for the audit event of a search.
 func (a *asked) describe(what string) string {
-	query := "everything"
+	query := ""
 	if a.filter.Where != nil {
 		query = a.filter.Where.String()
+	}
+	return describe(what, query, a.filter.Start, a.filter.End)
+}
+
+func describe(what, query string, start, end *int64) string {
+	if query == "" {
+		query = "everything"
 	}
 	date := func(ms *int64) string {
 		if ms == nil {
@@ -195,5 +202,5 @@ func (a *asked) describe(what string) string {
 		}
 		return time.UnixMilli(*ms).UTC().Format(time.RFC3339)
 	}
-	return fmt.Sprintf("%s for %s, from %s to %s", what, query, date(a.filter.Start), date(a.filter.End))
+	return fmt.Sprintf("%s for %s, from %s to %s", what, query, date(start), date(end))
 }

@@ -2,10 +2,7 @@ package query
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"sync"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -19,52 +16,18 @@ import (
 	"github.com/auditrail/auditrail/services/internal/topic"
 )
 
-// chosenAgain is the pause before Kafka is tried anew.
-const chosenAgain = time.Second
-
-// chosen knows what subscriptions chose. It opens the table in the background,
-// so that the service starts while Kafka is away; once it has been read, it is
-// in memory and stays there. Safe for concurrent use.
+// chosen knows what subscriptions chose. It is opened in the background; once it
+// has been read, it is in memory and stays there. Safe for concurrent use.
 type chosen struct {
-	stop  context.CancelFunc
-	ended chan struct{}  // closed when the background is over
-	read  chan struct{}  // closed once the table was read
+	*opening
 	table settings.Table // set before read is closed
 	calls limits.Table   // limits of API calls; set before read is closed
-
-	mu  sync.Mutex
-	err error // why it was not read yet; guarded by mu
 }
 
 func openChosen(cfg kafka.Config, log *zap.Logger) *chosen {
-	ctx, stop := context.WithCancel(context.Background())
-	c := &chosen{stop: stop, ended: make(chan struct{}), read: make(chan struct{}), err: errors.New("not read yet")}
-	go c.open(ctx, cfg, log)
+	c := &chosen{}
+	c.opening = startOpening("settings", func(ctx context.Context) error { return c.openChecked(ctx, cfg, log) }, log)
 	return c
-}
-
-// open opens the table, again and again until that works or ctx ends.
-func (c *chosen) open(ctx context.Context, cfg kafka.Config, log *zap.Logger) {
-	defer close(c.ended)
-	for {
-		err := c.openChecked(ctx, cfg, log)
-		if err == nil {
-			close(c.read)
-			return
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		log.Warn("settings cannot be read yet", zap.Error(err))
-		c.mu.Lock()
-		c.err = err
-		c.mu.Unlock()
-		select {
-		case <-time.After(chosenAgain):
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 // openChecked opens the tables once the topics of our own audit events and API
@@ -95,10 +58,8 @@ func (c *chosen) openChecked(ctx context.Context, cfg kafka.Config, log *zap.Log
 }
 
 func (c *chosen) close() {
-	c.stop()
-	<-c.ended
-	if table, err := c.all(); err == nil {
-		table.Close()
+	if c.end() {
+		c.table.Close()
 		c.calls.Close()
 	}
 }
@@ -106,7 +67,7 @@ func (c *chosen) close() {
 // Limit is that of the table of limits: false, so that tiers count, for as long
 // as it was never read.
 func (c *chosen) Limit(customerUUID, api string) (apicall.Limit, bool) {
-	if _, err := c.all(); err != nil {
+	if c.ready(context.Background()) != nil {
 		return apicall.Limit{}, false
 	}
 	return c.calls.Limit(customerUUID, api)
@@ -121,37 +82,18 @@ func (c *chosen) limits(ctx context.Context, customerUUID string) (apicall.Overr
 	return c.calls.Peek(customerUUID), nil
 }
 
-// ready is the readiness check: the table was read.
-func (c *chosen) ready(context.Context) error {
-	_, err := c.all()
-	return err
-}
-
-// all returns the table once it was read.
-func (c *chosen) all() (settings.Table, error) {
-	select {
-	case <-c.read:
-		return c.table, nil
-	default:
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return settings.Table{}, c.err
-	}
-}
-
 // of returns a subscription's settings, from memory: what another replica
 // changed is seen within a second. The error is a problem 503 for as long as
 // the table was never read.
-func (c *chosen) of(_ context.Context, customerUUID string) (settings.Settings, error) {
-	table, err := c.all()
-	if err != nil {
+func (c *chosen) of(ctx context.Context, customerUUID string) (settings.Settings, error) {
+	if err := c.ready(ctx); err != nil {
 		return settings.Settings{}, &problem.Error{
 			Kind: problem.KindUnavailable, RetryAfter: retryAfter,
 			Detail: "The settings of subscriptions cannot be read yet. Try again shortly.",
 			Cause:  fmt.Errorf("settings: %w", err),
 		}
 	}
-	return table.Peek(customerUUID), nil
+	return c.table.Peek(customerUUID), nil
 }
 
 // timeframe is how many days back a search without dates looks, for the caller.

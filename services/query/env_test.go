@@ -150,3 +150,16 @@ func (b *bench) searchAs(t testing.TB, f fatal, id identity.Identity, body strin
 	}
 	return a
 }
+
+// ensureModules makes the topics of modules.
+func (b *bench) ensureModules(t testing.TB, modules ...string) {
+	t.Helper()
+	cl, err := kafka.Open(t.Context(), b.cfg.Kafka, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	if _, err := topic.Ensure(t.Context(), cl, topic.Config{Modules: modules, Partitions: 1, Replication: 1, Retention: 1000 * time.Hour}.Specs()); err != nil {
+		t.Fatal(err)
+	}
+}

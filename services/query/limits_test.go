@@ -17,6 +17,7 @@ import (
 	"github.com/auditrail/auditrail/services/internal/identity"
 	"github.com/auditrail/auditrail/services/internal/ops"
 	"github.com/auditrail/auditrail/services/internal/problem"
+	"github.com/auditrail/auditrail/services/internal/report"
 	"github.com/auditrail/auditrail/services/internal/store"
 	"github.com/auditrail/auditrail/services/internal/testenv"
 )
@@ -209,7 +210,7 @@ func TestRunServesAndDrains(t *testing.T) {
 	defer stop()
 	done := make(chan error, 1)
 	go func() {
-		done <- Run(ctx, Config{HTTPAddr: ln, Store: db.cfg, Kafka: broker, Identity: issuer.Config()}, Deps{Log: zap.NewNop(), Ops: ops.New(zap.NewNop())})
+		done <- Run(ctx, Config{HTTPAddr: ln, Store: db.cfg, Kafka: broker, Identity: issuer.Config(), Reports: report.FilesConfig{URL: t.TempDir()}}, Deps{Log: zap.NewNop(), Ops: ops.New(zap.NewNop())})
 	}()
 	get := func(path string) int {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+ln+path, nil)

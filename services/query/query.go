@@ -23,6 +23,7 @@ import (
 	"github.com/auditrail/auditrail/services/internal/identity"
 	"github.com/auditrail/auditrail/services/internal/kafka"
 	"github.com/auditrail/auditrail/services/internal/ops"
+	"github.com/auditrail/auditrail/services/internal/report"
 	"github.com/auditrail/auditrail/services/internal/store"
 	"github.com/auditrail/auditrail/services/internal/stored"
 )
@@ -35,6 +36,11 @@ type Config struct {
 	Identity identity.Config `embed:""`
 
 	IngestGroup string `name:"ingest-group" help:"Kafka consumer group of ingest: what it has committed is stored, and searches say up to when." default:"auditrail-ingest"`
+
+	Reports report.FilesConfig `embed:""`
+
+	RetentionDays   uint16        `help:"Days an event is kept after it happened, unless its subscription chose otherwise: that of ingest. A report says so when it is asked for what is older." default:"400"`
+	ReportRetention time.Duration `help:"How long a report's file is kept after it ended: that of reporter. Reports say when they expire." default:"720h"`
 
 	Limits  `embed:""`
 	Proxies `embed:""`
@@ -51,6 +57,8 @@ type Limits struct {
 	ExportTimeout     time.Duration `name:"export-timeout" help:"Longest time an export may take in ClickHouse and on its way to the client; then it ends with a row that says so." default:"15m"`
 	ExportRows        int64         `name:"export-rows" help:"Most events of one export; one that would have more is refused with advice to narrow it. -1: no limit." default:"1000000"`
 	ExportConcurrency int           `name:"export-concurrency" help:"Exports that may run at the same time, at most half of them for one subscription; the others wait. Searches have places of their own." default:"2"`
+
+	ReportQueued int `name:"report-queued" help:"Reports of one subscription that may be queued at a time; one more is blocked." default:"10"`
 
 	RedisURL         string        `name:"redis-url" help:"Redis that counts the API calls of all replicas, such as redis://host:6379/0. Empty: each replica counts its own, which is right for one." default:""`
 	LimitsFailClosed bool          `name:"limits-fail-closed" help:"Answer calls 503 while their limits cannot be enforced, because Redis is away. Without it they run, and are counted in auditrail_query_api_calls_unenforced_total."`
@@ -69,6 +77,11 @@ const (
 	defaultExportTimeout     = 15 * time.Minute
 	defaultExportRows        = 1_000_000
 	defaultExportConcurrency = 2
+
+	defaultRetentionDays   = 400
+	defaultReportRetention = 720 * time.Hour
+	defaultReportQueued    = 10
+	defaultReportStore     = "./reports"
 )
 
 // mostCallWait leaves time to read the body of a call that waited, of the 30 s
@@ -85,6 +98,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.ExportTimeout < 0 || c.ExportRows < -1 || c.ExportConcurrency < 0 {
 		return c, errors.New("--export-timeout and --export-concurrency must not be negative, nor --export-rows but for -1, no limit")
+	}
+	if c.ReportQueued < 0 || c.ReportRetention < 0 {
+		return c, errors.New("--report-queued and --report-retention must not be negative")
 	}
 	if c.APICallWait < 0 || c.APICallWait > mostCallWait {
 		return c, fmt.Errorf("--api-call-wait must be 0 to %s, not %s: a call that waits for longer has no time left to send its body", mostCallWait, c.APICallWait)
@@ -113,6 +129,18 @@ func (c Config) withDefaults() (Config, error) {
 	if c.ExportConcurrency == 0 {
 		c.ExportConcurrency = defaultExportConcurrency
 	}
+	if c.RetentionDays == 0 {
+		c.RetentionDays = defaultRetentionDays
+	}
+	if c.ReportRetention == 0 {
+		c.ReportRetention = defaultReportRetention
+	}
+	if c.ReportQueued == 0 {
+		c.ReportQueued = defaultReportQueued
+	}
+	if c.Reports.URL == "" {
+		c.Reports.URL = defaultReportStore
+	}
 	return c, nil
 }
 
@@ -120,7 +148,7 @@ func (c Config) withDefaults() (Config, error) {
 type Deps struct {
 	Log *zap.Logger
 	// Ops receives the metrics and the readiness checks "clickhouse",
-	// "settings" and "token-keys". The caller serves it, or Run does.
+	// "settings", "reports" and "token-keys". The caller serves it, or Run does.
 	Ops *ops.Ops
 	// CallLimits is asked for the limits of API calls in place of those that were
 	// set for subscriptions. Nil, the default, means those. For tests
@@ -137,6 +165,7 @@ type Service struct {
 	stored   *stored.Tracker
 	horizon  horizon
 	settings *chosen
+	reports  *reports
 	emitter  *emit.Emitter // of the product's own audit events
 	metrics  *metrics
 	verifier *identity.Verifier
@@ -175,15 +204,17 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	s := &Service{cfg: cfg, log: deps.Log, engine: eng, stored: tracker, settings: openChosen(cfg.Kafka, deps.Log), emitter: emitter, metrics: m, verifier: verifier}
 	s.exports, s.stopping = eng.forExports(), make(chan struct{})
+	s.reports = openReports(cfg.Kafka, cfg.Reports, deps.Log)
 	if s.calls, err = s.openCalls(cfg, deps); err != nil {
 		s.settings.close()
 		tracker.Close()
-		return nil, errors.Join(err, closeEmitter(emitter), eng.close())
+		return nil, errors.Join(err, s.reports.close(), closeEmitter(emitter), eng.close())
 	}
 	s.horizon.follow(tracker, deps.Log)
 	s.handler = s.routes()
 	deps.Ops.Ready("clickhouse", eng.ready)
 	deps.Ops.Ready("settings", s.settings.ready)
+	deps.Ops.Ready("reports", s.reports.ready)
 	deps.Ops.Ready("token-keys", verifier.Ready)
 	return s, nil
 }
@@ -208,7 +239,7 @@ func (s *Service) Close() error {
 	s.horizon.close()
 	s.stored.Close()
 	s.settings.close()
-	return errors.Join(s.calls.close(), closeEmitter(s.emitter), s.engine.close())
+	return errors.Join(s.calls.close(), s.reports.close(), closeEmitter(s.emitter), s.engine.close())
 }
 
 // Run serves the read API and the operators' endpoints until ctx ends, then

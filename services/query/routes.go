@@ -47,6 +47,9 @@ func (s *Service) endpoints() []endpoint {
 		{"api-calls", http.MethodGet, callsPath, s.apiCalls, wantsCSV},
 		{"api-calls-summary", http.MethodGet, callsPath + "/summary", s.callsSummary, nil},
 		{"api-call", http.MethodGet, callsPath + "/{callId}", s.apiCall, nil},
+		{"report-create", http.MethodPost, reportPath, s.createReport, nil},
+		{"reports", http.MethodGet, reportPath, s.listReports, nil},
+		{"report", http.MethodGet, reportPath + "/{id}", s.showReport, nil},
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/auditrail/auditrail/services/internal/identity"
 	"github.com/auditrail/auditrail/services/internal/ops"
 	"github.com/auditrail/auditrail/services/internal/problem"
+	"github.com/auditrail/auditrail/services/internal/report"
 	"github.com/auditrail/auditrail/services/internal/store"
 )
 
@@ -54,7 +55,7 @@ func newLimitedBench(t testing.TB, db store.Config, limits apicall.Limits, edit 
 	}
 	core, logs := observer.New(zapcore.InfoLevel)
 	log := zap.New(core)
-	cfg := Config{Store: db, Kafka: testKafka(t), Identity: issuer.Config(), IngestGroup: "ingest"}
+	cfg := Config{Store: db, Kafka: testKafka(t), Identity: issuer.Config(), IngestGroup: "ingest", Reports: report.FilesConfig{URL: t.TempDir()}}
 	if edit != nil {
 		edit(&cfg)
 	}
@@ -72,6 +73,11 @@ func newLimitedBench(t testing.TB, db store.Config, limits apicall.Limits, edit 
 	case <-s.settings.read:
 	case <-time.After(time.Minute):
 		t.Fatal("settings were not read: ", s.settings.ready(t.Context()))
+	}
+	select {
+	case <-s.reports.read:
+	case <-time.After(time.Minute):
+		t.Fatal("reports were not read: ", s.reports.ready(t.Context()))
 	}
 	return &bench{Service: s, issuer: issuer, ops: o, logs: logs}
 }
@@ -110,7 +116,7 @@ func (b *bench) do(t testing.TB, id *identity.Identity, method, path, body strin
 const searchPath = "/audit-log/admin/search"
 
 // away is an engine address where nobody listens.
-func away(t *testing.T) store.Config {
+func away(t testing.TB) store.Config {
 	t.Helper()
 	ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {

@@ -185,7 +185,7 @@ func TestEveryValueAgrees(t *testing.T) {
 func TestEveryStateAgrees(t *testing.T) {
 	o := newOracle(t, apiCalls)
 	for _, state := range o.all("state") {
-		for _, name := range []string{"heartbeat", "durationMs", "httpStatus"} {
+		for _, name := range []string{"heartbeat", "durable", "durationMs", "httpStatus"} {
 			for _, value := range o.all(name) {
 				record := maps.Clone(apiCalls.base)
 				record["state"], record[name] = state, value

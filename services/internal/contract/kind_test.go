@@ -138,7 +138,7 @@ var apiCalls = kind{
 			return append(numbers, `99`, `100`, `200`, `2e2`, `599`, `600`, `1e-400`)
 		case "sourceIp":
 			return addresses
-		case "heartbeat":
+		case "heartbeat", "durable":
 			return []string{`true`, `false`, `"true"`, `tru`, `0`}
 		case "state":
 			var states []string

@@ -157,6 +157,10 @@ func (t *Table[V]) publish(id uuid.UUID, values map[string]Entry[V], next int64)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.values, t.id = values, id
+	for _, c := range t.taken {
+		clear(c.keys)
+		c.anew = true
+	}
 	t.signal(next)
 }
 
@@ -166,6 +170,7 @@ func (t *Table[V]) advance(changes []change[V], next int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	apply(t.values, changes)
+	t.note(changes)
 	t.signal(next)
 }
 

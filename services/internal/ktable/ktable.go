@@ -75,6 +75,7 @@ type Table[V any] struct {
 	next     int64                      // offset up to which values are current; guarded by mu
 	advanced chan struct{}              // closed and made anew when next moves; guarded by mu
 	watchers map[chan struct{}]struct{} // guarded by mu
+	taken    []*Changes[V]              // guarded by mu
 }
 
 func sampled(c zapcore.Core) zapcore.Core {
@@ -156,14 +157,6 @@ func (t *Table[V]) List() map[string]Entry[V] {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return maps.Clone(t.values)
-}
-
-// Next returns the offset up to which memory has the table: as long as it stays
-// the same, so does what List returns, unless the topic is made anew.
-func (t *Table[V]) Next() int64 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.next
 }
 
 // Watch returns a channel that has a signal whenever the table changed since

@@ -26,6 +26,13 @@ func (j *Job) Calls() []audit.APICall {
 	return calls
 }
 
+// Blocked returns what the list of API calls is told of a job that was asked for,
+// and that a limit keeps from being queued.
+func (s *Spec) Blocked(at time.Time, reason string) audit.APICall {
+	j := Job{Spec: s, Call: s.Job, Submitted: at}
+	return j.call(audit.StateBlockedConcurrency, at, reason)
+}
+
 // outcome says how the run ended, when it has no file to show for it.
 func (j *Job) outcome() string {
 	switch {
@@ -41,7 +48,7 @@ func (j *Job) call(state string, at time.Time, reason string) audit.APICall {
 	r := &j.Spec.Requester
 	c := audit.APICall{
 		CallID: j.Call.String(), CustomerUUID: r.CustomerUUID, ModuleCode: topic.AuditModule, API: API,
-		State: state, Reason: reason,
+		State: state, Durable: true, Reason: reason,
 		SubmittedDate: j.Submitted.UnixMilli(), UpdatedDate: at.UnixMilli(),
 		UserName: r.UserName, UserRole: string(r.UserRole), UserUUID: r.UserUUID,
 		Client: r.Client, SourceIP: r.SourceIP, RequestID: r.RequestID,

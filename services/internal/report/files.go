@@ -67,15 +67,17 @@ func (f *Files) Bucket() *blob.Bucket { return f.bucket }
 // Dir is what the names of a job's objects begin with.
 func Dir(job uuid.UUID) string { return job.String() + "/" }
 
-// ChunkObject is the name of a chunk. An epoch writes its own objects: what the
-// owner before still writes is never what a manifest names.
-func ChunkObject(s *Spec, n int, epoch Epoch) string {
-	return fmt.Sprintf("%s%05d-%s%s", Dir(s.Job), n, epoch, s.Suffix())
+// ChunkObject is the name of a chunk. Each attempt of each epoch writes an object
+// of its own: what the owner before still writes is never what a manifest names,
+// and what an attempt wrote stays as the table has it.
+func ChunkObject(s *Spec, n int, epoch Epoch, attempt int) string {
+	return fmt.Sprintf("%s%05d-%s-%d%s", Dir(s.Job), n, epoch, attempt, s.Suffix())
 }
 
-// ManifestObject is the name of a manifest.
-func ManifestObject(job uuid.UUID, epoch Epoch) string {
-	return fmt.Sprintf("%smanifest-%s.json", Dir(job), epoch)
+// PartObject is the name of what stands before or behind the chunks, such as
+// header, footer and manifest.
+func PartObject(s *Spec, what string, epoch Epoch, attempt int, suffix string) string {
+	return fmt.Sprintf("%s%s-%s-%d%s", Dir(s.Job), what, epoch, attempt, suffix)
 }
 
 // Suffix is how names of the report's files end, such as ".csv.gz".

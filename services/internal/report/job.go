@@ -19,6 +19,9 @@ type Job struct {
 	State  State
 	Reason string    // why it is in its state; may be empty
 	Since  time.Time // when it came into its state
+	// Place is that of the record in the table that put it there: of two, the
+	// lower was written first.
+	Place int64
 	// Call is the callId of the present run, or the last; Submitted is when that
 	// was asked for, Began when it was first claimed, the zero time before.
 	Call      uuid.UUID
@@ -33,10 +36,13 @@ type Job struct {
 	Owner  Epoch
 	Worker string
 	Heard  int64
+	// First is the claim that made it Running; 0: none. Of two jobs, that with the
+	// lower runs for longer.
+	First Epoch
 
 	Plan     *Plan          // nil until it is planned
 	Chunks   map[int]*Chunk // those that are complete, by N
-	Progress Progress       // of the owner, or the last one
+	Progress Progress       // of the owner; without one, of the chunks
 	End      *End           // nil unless it finished or failed
 
 	keys []string // all of the job's keys
@@ -44,37 +50,37 @@ type Job struct {
 
 // event is a record of a job with its place.
 type event struct {
-	kind   string
-	epoch  Epoch
+	key    string
 	offset int64
 	at     time.Time
 	*Record
 }
 
-// jobs makes the jobs out of the table's entries. Records are taken in the order
-// in which they were written, which is the same for everybody, and each is
-// judged by those before it alone: so all replicas agree on what a job is, and a
-// record of an owner that lost its job without knowing changes nothing.
-func jobs(entries map[string]ktable.Entry[Record]) map[int64]*Job {
-	events, keys := map[int64][]event{}, map[int64][]string{}
-	for k, e := range entries {
-		id, kind, epoch, ok := parseKey(k)
-		if !ok {
-			continue
-		}
-		events[id] = append(events[id], event{kind, epoch, e.Offset, e.At, &e.Value})
-		keys[id] = append(keys[id], k)
+// fold makes a job out of its records; its Spec is nil when that was removed.
+// Records are taken in the order in which they were written, which is the same
+// for everybody, and each is judged by those before it alone: so all replicas
+// agree on what a job is, and a record of an owner that lost its job without
+// knowing changes nothing.
+//
+// Nor does it matter which progress the table still has besides the newest of
+// each epoch: progress counts for its owner alone, and when the owner changes it
+// is that of the chunks.
+func fold(id int64, records map[string]ktable.Entry[Record]) *Job {
+	events := make([]event, 0, len(records))
+	for k, e := range records {
+		events = append(events, event{k, e.Offset, e.At, &e.Value})
 	}
-	all := make(map[int64]*Job, len(events))
-	for id, of := range events {
-		slices.SortFunc(of, func(a, b event) int { return cmp.Compare(a.offset, b.offset) })
-		j := &Job{ID: id, Chunks: map[int]*Chunk{}, keys: keys[id]}
-		for _, e := range of {
-			j.apply(e)
-		}
-		all[id] = j
+	slices.SortFunc(events, func(a, b event) int { return cmp.Compare(a.offset, b.offset) })
+	return replay(id, events)
+}
+
+func replay(id int64, events []event) *Job {
+	j := &Job{ID: id, Chunks: map[int]*Chunk{}}
+	for _, e := range events {
+		j.keys = append(j.keys, e.key)
+		j.apply(e)
 	}
-	return all
+	return j
 }
 
 // apply takes one record. What does not fit the state has no effect.
@@ -86,57 +92,75 @@ func (j *Job) apply(e event) {
 	case j.Spec == nil: // it was removed: these are left over
 	case e.Claim != nil:
 		if !j.State.Over() && j.Owner == e.Claim.Prev {
-			j.Owner, j.Worker, j.Heard = Epoch(e.offset), e.Claim.Worker, e.offset
-			if j.Began.IsZero() {
-				j.Began = e.at
+			j.own(Epoch(e.offset), e.Claim.Worker)
+			if j.State == StateQueued {
+				j.Began, j.First = e.at, j.Owner
 				j.enter(StateRunning, "", e)
 			}
 		}
-	case e.Release != nil:
-		if e.epoch == j.Owner {
-			j.Owner, j.Worker = 0, ""
-		}
-	case e.Plan != nil:
-		if j.Plan == nil { // whoever planned it: the rows are the same
-			j.Plan = e.Plan
-		}
-		j.heard(e)
-	case e.Chunk != nil:
-		if j.Chunks[e.Chunk.N] == nil { // as with the plan
-			j.Chunks[e.Chunk.N] = e.Chunk
-		}
-		j.heard(e)
-	case e.Progress != nil:
-		if e.epoch == j.Owner {
-			j.Progress = *e.Progress
-		}
-		j.heard(e)
-	case e.End != nil:
-		if e.epoch == j.Owner && !j.State.Over() {
-			j.End, j.Owner, j.Worker, j.Ended = e.End, 0, "", e.at
-			j.enter(e.End.State, e.End.Reason, e)
+	case e.Resume != nil:
+		if j.State == StateFailed {
+			j.End, j.Call, j.Submitted, j.Began, j.First, j.Ended = nil, e.Resume.Call, e.at, time.Time{}, 0, time.Time{}
+			j.own(0, "")
+			j.enter(StateQueued, "", e)
 		}
 	case e.Cancel != nil:
 		if !j.State.Over() {
-			j.Owner, j.Worker, j.Ended = 0, "", e.at
+			j.own(0, "")
+			j.Ended = e.at
 			j.enter(StateCancelled, e.Cancel.Why, e)
 		}
-	case e.Resume != nil:
-		if j.State == StateFailed {
-			j.End, j.Call, j.Submitted, j.Began, j.Ended = nil, e.Resume.Call, e.at, time.Time{}, time.Time{}
-			j.enter(StateQueued, "", e)
-		}
 	case e.Expire != nil:
-		if j.State.Over() {
+		if j.State.Over() && j.State != StateExpired {
 			j.enter(StateExpired, e.Expire.Why, e)
 		}
+	case j.Owner != 0 && epochOf(e.key) == j.Owner: // the others are the owner's alone
+		j.Heard = e.offset
+		j.applyOwners(e)
 	}
 }
 
-func (j *Job) enter(s State, why string, e event) { j.State, j.Reason, j.Since = s, why, e.at }
-
-func (j *Job) heard(e event) {
-	if e.epoch == j.Owner {
-		j.Heard = e.offset
+// applyOwners takes a record of the owner.
+func (j *Job) applyOwners(e event) {
+	switch {
+	case e.Release != nil:
+		first := j.Owner == j.First
+		j.own(0, "")
+		if e.Release.Undo && first {
+			j.Began, j.First = time.Time{}, 0
+			j.State, j.Reason, j.Since = StateQueued, "", j.Submitted
+		}
+	case e.Plan != nil:
+		if j.Plan == nil {
+			j.Plan = e.Plan
+		}
+	case e.Chunk != nil:
+		if j.Chunks[e.Chunk.N] == nil {
+			j.Chunks[e.Chunk.N] = e.Chunk
+		}
+	case e.Progress != nil:
+		j.Progress = *e.Progress
+	case e.End != nil:
+		j.own(0, "")
+		if e.End.State == StateFinished {
+			j.Progress = Progress{Rows: e.End.Rows, Bytes: e.End.Bytes}
+		}
+		j.End, j.Ended = e.End, e.at
+		j.enter(e.End.State, e.End.Reason, e)
 	}
+}
+
+// own makes an epoch the owner, 0 for none, who begins where the chunks are.
+func (j *Job) own(by Epoch, worker string) {
+	j.Owner, j.Worker, j.Heard = by, worker, int64(by)
+	j.Progress = Progress{}
+	for _, c := range j.Chunks {
+		j.Progress.Rows += c.Rows
+		j.Progress.Bytes += c.Bytes
+		j.Progress.Busy += c.Busy
+	}
+}
+
+func (j *Job) enter(s State, why string, e event) {
+	j.State, j.Reason, j.Since, j.Place = s, why, e.at, e.offset
 }

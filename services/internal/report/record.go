@@ -10,11 +10,12 @@ import (
 // Record is a value of the table. One member is set, the one that the kind in
 // its key names. But for progress, which is overwritten, a key is written once:
 // so the table, which keeps the newest record of each key, forgets nothing that
-// the order of records decides.
+// the order of records decides. A write that is repeated, because nobody knows
+// what became of the first, gets another key.
 type Record struct {
 	Spec     *Spec     `json:"spec,omitempty"`
 	Claim    *claim    `json:"claim,omitempty"`
-	Release  *by       `json:"release,omitempty"`
+	Release  *release  `json:"release,omitempty"`
 	Plan     *Plan     `json:"plan,omitempty"`
 	Chunk    *Chunk    `json:"chunk,omitempty"`
 	Progress *Progress `json:"progress,omitempty"`
@@ -41,22 +42,29 @@ type by struct {
 	Why string `json:"why,omitempty"`
 }
 
+// release gives a job back. With Undo it is as if it had not been claimed, when
+// that claim was its first.
+type release struct {
+	Undo bool `json:"undo,omitempty"`
+}
+
 type resume struct {
 	by
 	// Call is the callId of the run that begins.
 	Call uuid.UUID `json:"call"`
 }
 
-// Kinds of keys. A key is the report's id, the kind, and for kinds of which a
-// job may have several what tells them apart: 17/spec, 17/chunk/1042/3.
+// Kinds of keys. A key is the report's id, the kind, for the kinds that only an
+// owner writes its epoch, and a random id but for the kinds of which a job, or
+// an owner, has one: 17/spec, 17/progress/1042, 17/chunk/1042/5f0c...
 const (
 	kindSpec     = "spec"
 	kindClaim    = "claim"    // + a random id
-	kindRelease  = "release"  // + epoch
-	kindPlan     = "plan"     // + epoch
-	kindChunk    = "chunk"    // + epoch + n
+	kindRelease  = "release"  // + epoch + a random id
+	kindPlan     = "plan"     // + epoch + a random id
+	kindChunk    = "chunk"    // + epoch + a random id
 	kindProgress = "progress" // + epoch
-	kindEnd      = "end"      // + epoch
+	kindEnd      = "end"      // + epoch + a random id
 	kindCancel   = "cancel"   // + a random id
 	kindResume   = "resume"   // + a random id
 	kindExpire   = "expire"   // + a random id
@@ -68,24 +76,26 @@ func key(id int64, kind string, more ...string) string {
 
 func (e Epoch) String() string { return strconv.FormatInt(int64(e), 10) }
 
-// parseKey reads what key made; false for anything else. epoch is that of kinds
-// that have one.
-func parseKey(s string) (id int64, kind string, epoch Epoch, ok bool) {
+// parseKey reads of what key made the job and the kind; false for anything else.
+func parseKey(s string) (id int64, kind string, ok bool) {
+	first, rest, ok := strings.Cut(s, "/")
+	id, err := strconv.ParseInt(first, 10, 64)
+	if err != nil || !ok || id < 1 {
+		return 0, "", false
+	}
+	kind, _, _ = strings.Cut(rest, "/")
+	return id, kind, true
+}
+
+// epochOf is the epoch in a key, 0 when it has none.
+func epochOf(s string) Epoch {
 	parts := strings.Split(s, "/")
-	id, err := strconv.ParseInt(parts[0], 10, 64)
-	if err != nil || len(parts) < 2 || id < 1 {
-		return 0, "", 0, false
+	if len(parts) < 3 {
+		return 0
 	}
-	switch parts[1] {
-	case kindRelease, kindPlan, kindChunk, kindProgress, kindEnd:
-		if len(parts) < 3 {
-			return 0, "", 0, false
-		}
-		n, err := strconv.ParseInt(parts[2], 10, 64)
-		if err != nil {
-			return 0, "", 0, false
-		}
-		epoch = Epoch(n)
+	n, err := strconv.ParseInt(parts[2], 10, 64)
+	if err != nil {
+		return 0
 	}
-	return id, parts[1], epoch, true
+	return Epoch(n)
 }

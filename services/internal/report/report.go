@@ -157,10 +157,14 @@ func (p *Plan) Rows() (n int64) {
 	return n
 }
 
+// Header is the Chunk.N of what stands before the chunks of the plan: a line of
+// titles, a magic number. A format that has none has no such chunk.
+const Header = -1
+
 // Chunk is a chunk that is in the object store, complete. What a download gets
 // of it are Bytes bytes of Object from Offset on.
 type Chunk struct {
-	N      int    `json:"n"` // its place in the plan
+	N      int    `json:"n"` // its place in the plan, or Header
 	Object string `json:"object"`
 	Offset int64  `json:"offset,omitempty"`
 	Bytes  int64  `json:"bytes"`
@@ -169,6 +173,8 @@ type Chunk struct {
 	// Sum is the state of the SHA-256 of the whole download after these bytes, as
 	// encoding.BinaryMarshaler has it.
 	Sum []byte `json:"sum"`
+	// Busy is for how long it was being made.
+	Busy time.Duration `json:"busy,omitempty"`
 }
 
 // Progress is how far a run has come. Rows and Bytes include those of the

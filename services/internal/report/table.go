@@ -5,9 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
-	"strconv"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -22,6 +23,9 @@ import (
 // a new one: those of a topic of numbers that was made anew begin at 1 again.
 const maxAllot = 10_000
 
+// allotTimeout bounds the wait for a number.
+const allotTimeout = 10 * time.Second
+
 // Table holds all jobs. Writes return once this process has read them back; an
 // error that wraps ktable.ErrUnconfirmed leaves open whether they took effect.
 // Safe for concurrent use.
@@ -29,9 +33,12 @@ type Table struct {
 	table *ktable.Table[Record]
 	ids   *kgo.Client
 
-	mu   sync.Mutex
-	jobs map[int64]*Job // as of next; guarded by mu
-	next int64          // guarded by mu
+	mu        sync.Mutex
+	changes   *ktable.Changes[Record]                   // guarded by mu
+	records   map[int64]map[string]ktable.Entry[Record] // of each job, by key; guarded by mu
+	jobs      map[int64]*Job                            // guarded by mu
+	leftovers map[int64]*Job                            // of jobs that were removed; guarded by mu
+	shared    bool                                      // jobs was returned: a change makes another map; guarded by mu
 }
 
 // Open reads all jobs and follows their changes. The caller closes it. Its
@@ -42,12 +49,19 @@ func Open(ctx context.Context, cfg kafka.Config, log *zap.Logger) (*Table, error
 		return nil, err
 	}
 	ids, err := kgo.NewClient(append(cfg.Options(log),
-		kgo.DefaultProduceTopic(topic.ReportIDs), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0))...)
+		kgo.DefaultProduceTopic(topic.ReportIDs), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0),
+		// As in ktable: an attempt ends in time. A number may then be lost.
+		kgo.RecordDeliveryTimeout(allotTimeout), kgo.AllowIdempotentProduceCancellation())...)
 	if err != nil {
 		t.Close()
 		return nil, err
 	}
-	return &Table{table: t, ids: ids, next: -1}, nil
+	if err := topic.CheckOne(ctx, ids, topic.ReportIDs); err != nil {
+		t.Close()
+		ids.Close()
+		return nil, err
+	}
+	return &Table{table: t, ids: ids, changes: t.Changes()}, nil
 }
 
 // Close ends the following.
@@ -59,6 +73,9 @@ func (t *Table) Close() {
 // Watch is that of ktable.Table: a signal when jobs change.
 func (t *Table) Watch() (changed <-chan struct{}, stop func()) { return t.table.Watch() }
 
+// ID is that of the table's topic.
+func (t *Table) ID() uuid.UUID { return t.table.ID() }
+
 // Fresh is that of ktable.Table.
 func (t *Table) Fresh(ctx context.Context) error { return t.table.Fresh(ctx, 0) }
 
@@ -67,21 +84,56 @@ func (t *Table) Fresh(ctx context.Context) error { return t.table.Fresh(ctx, 0) 
 func (t *Table) Jobs() map[int64]*Job {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	// Before the records are read: what comes between is read again.
-	if next := t.table.Next(); next != t.next {
-		t.jobs, t.next = known(jobs(t.table.List())), next
-	}
+	t.refold()
+	t.shared = true
 	return t.jobs
 }
 
-// known drops what is left over of jobs that were removed.
-func known(all map[int64]*Job) map[int64]*Job {
-	for id, j := range all {
-		if j.Spec == nil {
-			delete(all, id)
+// Job returns one job; nil when memory has none of that id.
+func (t *Table) Job(id int64) *Job {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.refold()
+	return t.jobs[id]
+}
+
+// refold folds the jobs anew of which records changed; t.mu is held.
+func (t *Table) refold() {
+	changed, anew := t.changes.Take()
+	if anew {
+		t.records, t.jobs, t.leftovers, t.shared = map[int64]map[string]ktable.Entry[Record]{}, map[int64]*Job{}, map[int64]*Job{}, false
+	}
+	ids := map[int64]struct{}{}
+	for k, e := range changed {
+		id, _, ok := parseKey(k)
+		if !ok {
+			continue
+		}
+		ids[id] = struct{}{}
+		switch of := t.records[id]; {
+		case e == nil:
+			delete(of, k)
+		case of == nil:
+			t.records[id] = map[string]ktable.Entry[Record]{k: *e}
+		default:
+			of[k] = *e
 		}
 	}
-	return all
+	if len(ids) > 0 && t.shared {
+		t.jobs, t.shared = maps.Clone(t.jobs), false
+	}
+	for id := range ids {
+		delete(t.jobs, id)
+		delete(t.leftovers, id)
+		switch j := fold(id, t.records[id]); {
+		case len(j.keys) == 0:
+			delete(t.records, id)
+		case j.Spec == nil:
+			t.leftovers[id] = j
+		default:
+			t.jobs[id] = j
+		}
+	}
 }
 
 // Sorted returns the jobs for which keep holds, oldest first.
@@ -95,9 +147,6 @@ func (t *Table) Sorted(keep func(*Job) bool) []*Job {
 	slices.SortFunc(some, func(a, b *Job) int { return cmp.Compare(a.ID, b.ID) })
 	return some
 }
-
-// Job returns one job; nil when memory has none of that id.
-func (t *Table) Job(id int64) *Job { return t.Jobs()[id] }
 
 // Get is Job, but waits for what the table holds by now before it says that
 // there is none. The error wraps ktable.ErrBehind when that could not be told.
@@ -122,6 +171,8 @@ func (t *Table) Create(ctx context.Context, s Spec) (*Job, error) {
 
 // allot returns a number that no report has.
 func (t *Table) allot(ctx context.Context) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, allotTimeout)
+	defer cancel()
 	for range maxAllot {
 		// One key: the topic keeps its last record, so that its offsets go on.
 		r, err := t.ids.ProduceSync(ctx, &kgo.Record{Key: []byte("last"), Value: []byte("1")}).First()
@@ -154,20 +205,30 @@ func (t *Table) Claim(ctx context.Context, id int64, prev Epoch, worker string) 
 
 // Release gives a job back that epoch owns.
 func (t *Table) Release(ctx context.Context, id int64, epoch Epoch) error {
-	_, err := t.put(ctx, id, Record{Release: &by{}}, kindRelease, epoch.String())
+	return t.release(ctx, id, epoch, release{})
+}
+
+// Unclaim is Release as if the job had not been claimed: it is Queued again when
+// it became Running by that claim.
+func (t *Table) Unclaim(ctx context.Context, id int64, epoch Epoch) error {
+	return t.release(ctx, id, epoch, release{Undo: true})
+}
+
+func (t *Table) release(ctx context.Context, id int64, epoch Epoch, r release) error {
+	_, err := t.put(ctx, id, Record{Release: &r}, kindRelease, epoch.String(), uuid.NewString())
 	return err
 }
 
-// SetPlan says how the job is cut. The plan that holds is that of the job that
-// is returned: somebody may have been faster.
+// SetPlan says how the job is cut. It has no effect when epoch is not the owner
+// any more, nor have AddChunk, SetProgress and SetEnd: the job that is returned
+// tells, nil when it was removed.
 func (t *Table) SetPlan(ctx context.Context, id int64, epoch Epoch, p Plan) (*Job, error) {
-	return t.put(ctx, id, Record{Plan: &p}, kindPlan, epoch.String())
+	return t.put(ctx, id, Record{Plan: &p}, kindPlan, epoch.String(), uuid.NewString())
 }
 
-// AddChunk says that a chunk is complete. As with SetPlan, the job that is
-// returned has the chunk that counts.
+// AddChunk says that a chunk is complete.
 func (t *Table) AddChunk(ctx context.Context, id int64, epoch Epoch, c Chunk) (*Job, error) {
-	return t.put(ctx, id, Record{Chunk: &c}, kindChunk, epoch.String(), strconv.Itoa(c.N))
+	return t.put(ctx, id, Record{Chunk: &c}, kindChunk, epoch.String(), uuid.NewString())
 }
 
 // SetProgress says how far epoch has come, and that it lives.
@@ -175,10 +236,9 @@ func (t *Table) SetProgress(ctx context.Context, id int64, epoch Epoch, p Progre
 	return t.put(ctx, id, Record{Progress: &p}, kindProgress, epoch.String())
 }
 
-// SetEnd ends the run. It has no effect when epoch is not the owner any more, or
-// the job was cancelled: the job that is returned tells.
+// SetEnd ends the run.
 func (t *Table) SetEnd(ctx context.Context, id int64, epoch Epoch, e End) (*Job, error) {
-	return t.put(ctx, id, Record{End: &e}, kindEnd, epoch.String())
+	return t.put(ctx, id, Record{End: &e}, kindEnd, epoch.String(), uuid.NewString())
 }
 
 // Cancel ends a job that is not over; the job that is returned tells.
@@ -198,14 +258,14 @@ func (t *Table) Expire(ctx context.Context, id int64, why string) (*Job, error) 
 	return t.put(ctx, id, Record{Expire: &by{Why: why}}, kindExpire, uuid.NewString())
 }
 
-// Tidy forgets the chunks of a job, which its manifest has or nobody needs, and
-// their running progress.
+// Tidy forgets the plan, the chunks and the progress of a job that neither runs
+// nor can be resumed: its manifest has what counts.
 func (t *Table) Tidy(ctx context.Context, id int64) error {
 	j := t.Job(id)
 	if j == nil {
 		return nil
 	}
-	return t.drop(ctx, j, kindChunk, kindPlan)
+	return t.drop(ctx, j, kindChunk, kindPlan, kindProgress)
 }
 
 // Remove forgets a job whole. The specification goes first: without it there is
@@ -222,11 +282,13 @@ func (t *Table) Remove(ctx context.Context, id int64) error {
 // DropLeftovers deletes the records of jobs that are removed, and returns how
 // many there were.
 func (t *Table) DropLeftovers(ctx context.Context) (n int, err error) {
-	for _, j := range jobs(t.table.List()) {
-		if j.Spec == nil {
-			n += len(j.keys)
-			err = errors.Join(err, t.drop(ctx, j))
-		}
+	t.mu.Lock()
+	t.refold()
+	all := slices.Collect(maps.Values(t.leftovers))
+	t.mu.Unlock()
+	for _, j := range all {
+		n += len(j.keys)
+		err = errors.Join(err, t.drop(ctx, j))
 	}
 	return n, err
 }
@@ -234,7 +296,7 @@ func (t *Table) DropLeftovers(ctx context.Context) (n int, err error) {
 // drop deletes the job's keys of these kinds; without kinds, all.
 func (t *Table) drop(ctx context.Context, j *Job, kinds ...string) error {
 	for _, k := range j.keys {
-		_, kind, _, _ := parseKey(k)
+		_, kind, _ := parseKey(k)
 		if len(kinds) > 0 && !slices.Contains(kinds, kind) {
 			continue
 		}

@@ -1,0 +1,371 @@
+package report
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+
+	"github.com/auditrail/auditrail/services/internal/kafka"
+	"github.com/auditrail/auditrail/services/internal/testenv"
+	"github.com/auditrail/auditrail/services/internal/topic"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+// deadline bounds every wait; it is only met by a failure.
+const deadline = 60 * time.Second
+
+// newTopics makes the topics of the table and returns a client of the test's own.
+func newTopics(t testing.TB) (kafka.Config, *kgo.Client) {
+	t.Helper()
+	at := testenv.Kafka(t)
+	cl, err := kafka.Open(t.Context(), at, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cl.Close)
+	ensure(t, cl)
+	return at, cl
+}
+
+func ensure(t testing.TB, cl *kgo.Client) {
+	t.Helper()
+	if _, err := topic.Ensure(t.Context(), cl, topic.Config{Partitions: 1, Replication: 1, Retention: time.Hour}.Specs()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func open(t testing.TB, at kafka.Config) *Table {
+	t.Helper()
+	table, err := Open(t.Context(), at, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(table.Close)
+	return table
+}
+
+// must is j, which was written without an error.
+func must(t testing.TB) func(j *Job, err error) *Job {
+	return func(j *Job, err error) *Job {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return j
+	}
+}
+
+func claimed(t testing.TB, table *Table, id int64, prev Epoch) Epoch {
+	t.Helper()
+	e, err := table.Claim(t.Context(), id, prev, "w")
+	if err != nil || e == 0 {
+		t.Fatalf("got epoch %d, %v", e, err)
+	}
+	return e
+}
+
+// agree fails the test unless tables that are opened now, and one that has
+// followed, know the same job.
+func agree(t testing.TB, at kafka.Config, tables ...*Table) {
+	t.Helper()
+	tables = append(tables, open(t, at))
+	for _, table := range tables {
+		if err := table.Fresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, table := range tables[1:] {
+		if diff := gocmp.Diff(table.Jobs(), tables[0].Jobs(), cmpopts.IgnoreUnexported(Job{})); diff != "" {
+			t.Errorf("tables differ:\n%s", diff)
+		}
+	}
+}
+
+func TestOneOwner(t *testing.T) {
+	t.Parallel()
+	at, _ := newTopics(t)
+	tables := []*Table{open(t, at), open(t, at), open(t, at)}
+	for round := range 10 {
+		j := must(t)(tables[0].Create(t.Context(), Spec{Job: uuid.New()}))
+		prev := Epoch(0)
+		for range 3 { // of the first owner, then of silent ones
+			var mu sync.Mutex
+			var owners []Epoch
+			var wg sync.WaitGroup
+			for i, table := range tables {
+				for range 3 {
+					wg.Go(func() {
+						e, err := table.Claim(t.Context(), j.ID, prev, strconv.Itoa(i))
+						if err != nil {
+							t.Error(err)
+						}
+						if e != 0 {
+							mu.Lock()
+							defer mu.Unlock()
+							owners = append(owners, e)
+						}
+					})
+				}
+			}
+			wg.Wait()
+			if len(owners) != 1 {
+				t.Fatalf("round %d: owners %v, want one", round, owners)
+			}
+			prev = owners[0]
+		}
+	}
+	agree(t, at, tables...)
+}
+
+func TestTheFirstEndCounts(t *testing.T) {
+	t.Parallel()
+	at, _ := newTopics(t)
+	a, b := open(t, at), open(t, at)
+	seen := map[State]bool{}
+	for range 20 {
+		j := must(t)(a.Create(t.Context(), Spec{Job: uuid.New()}))
+		e := claimed(t, a, j.ID, 0)
+		var wg sync.WaitGroup
+		var ended, cancelled *Job
+		wg.Go(func() { ended = must(t)(a.SetEnd(t.Context(), j.ID, e, End{State: StateFinished, Rows: 1})) })
+		wg.Go(func() { cancelled = must(t)(b.Cancel(t.Context(), j.ID, "jack", "no")) })
+		wg.Wait()
+		if ended.State != cancelled.State {
+			t.Fatalf("the owner takes it for %s, who cancelled for %s", ended.State, cancelled.State)
+		}
+		if ended.Owner != 0 || (ended.State == StateFinished) != (ended.End != nil) {
+			t.Fatalf("%s has owner %d, end %v", ended.State, ended.Owner, ended.End)
+		}
+		seen[ended.State] = true
+	}
+	for s := range seen {
+		if s != StateFinished && s != StateCancelled {
+			t.Errorf("a job became %s", s)
+		}
+	}
+	agree(t, at, a, b)
+}
+
+func TestResumeGoesOnWithTheChunks(t *testing.T) {
+	t.Parallel()
+	at, _ := newTopics(t)
+	table := open(t, at)
+	j := must(t)(table.Create(t.Context(), Spec{Job: uuid.New()}))
+	e := claimed(t, table, j.ID, 0)
+	must(t)(table.SetPlan(t.Context(), j.ID, e, Plan{Chunks: []PlannedChunk{{}, {}}}))
+	must(t)(table.AddChunk(t.Context(), j.ID, e, Chunk{N: 0, Object: "a", Rows: 5}))
+	if j := must(t)(table.Resume(t.Context(), j.ID, "jack", uuid.New())); j.State != StateRunning {
+		t.Errorf("one that runs was resumed: %s", j.State)
+	}
+	must(t)(table.SetEnd(t.Context(), j.ID, e, End{State: StateFailed, Reason: "full"}))
+	call := uuid.New()
+	j = must(t)(table.Resume(t.Context(), j.ID, "jack", call))
+	if j.State != StateQueued || j.Call != call || j.Plan == nil || j.Chunks[0] == nil || j.Progress.Rows != 5 {
+		t.Fatalf("got %+v", j)
+	}
+	// The owner before is none any more.
+	if j := must(t)(table.AddChunk(t.Context(), j.ID, e, Chunk{N: 1, Object: "b"})); j.Chunks[1] != nil {
+		t.Error("the owner before the resume added a chunk")
+	}
+	e = claimed(t, table, j.ID, 0)
+	if j := must(t)(table.AddChunk(t.Context(), j.ID, e, Chunk{N: 1, Object: "c"})); j.Chunks[1].Object != "c" || j.Chunks[0].Object != "a" {
+		t.Errorf("chunks %v", j.Chunks)
+	}
+	agree(t, at, table)
+}
+
+func TestWhatIsOverExpiresAndIsRemoved(t *testing.T) {
+	t.Parallel()
+	at, _ := newTopics(t)
+	table := open(t, at)
+	j := must(t)(table.Create(t.Context(), Spec{Job: uuid.New()}))
+	other := must(t)(table.Create(t.Context(), Spec{Job: uuid.New()}))
+	e := claimed(t, table, j.ID, 0)
+	must(t)(table.SetPlan(t.Context(), j.ID, e, Plan{Chunks: []PlannedChunk{{}}}))
+	must(t)(table.AddChunk(t.Context(), j.ID, e, Chunk{N: 0}))
+	must(t)(table.SetProgress(t.Context(), j.ID, e, Progress{Rows: 3}))
+	must(t)(table.SetEnd(t.Context(), j.ID, e, End{State: StateFinished, Rows: 7, Manifest: "m"}))
+	before := table.Job(j.ID)
+	if err := table.Tidy(t.Context(), j.ID); err != nil {
+		t.Fatal(err)
+	}
+	tidy := table.Job(j.ID)
+	if tidy.Plan != nil || len(tidy.Chunks) != 0 {
+		t.Errorf("left over: %v, %v", tidy.Plan, tidy.Chunks)
+	}
+	if diff := gocmp.Diff(tidy, before, cmpopts.IgnoreUnexported(Job{}), cmpopts.IgnoreFields(Job{}, "Plan", "Chunks", "Heard")); diff != "" {
+		t.Errorf("what is tidy differs:\n%s", diff)
+	}
+	if j := must(t)(table.Expire(t.Context(), j.ID, "old")); j.State != StateExpired || j.End == nil {
+		t.Errorf("got %+v", j)
+	}
+	// We die in the middle of the removal: the specification is gone, no more.
+	if err := table.table.Delete(t.Context(), key(j.ID, kindSpec)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := table.Get(t.Context(), j.ID); got != nil || err != nil {
+		t.Errorf("got %v, %v, want nothing", got, err)
+	}
+	again := open(t, at)
+	if n, err := again.DropLeftovers(t.Context()); n == 0 || err != nil {
+		t.Errorf("%d records were left over, %v", n, err)
+	}
+	if n, err := again.DropLeftovers(t.Context()); n != 0 || err != nil {
+		t.Errorf("%d records were left over then, %v", n, err)
+	}
+	if err := again.Remove(t.Context(), other.ID); err != nil {
+		t.Fatal(err)
+	}
+	if jobs := again.Jobs(); len(jobs) != 0 {
+		t.Errorf("left: %v", jobs)
+	}
+	if keys := again.table.List(); len(keys) != 0 {
+		t.Errorf("left: %v", keys)
+	}
+	// Nobody who was away brings it back.
+	if j, err := table.SetProgress(t.Context(), j.ID, e, Progress{}); j != nil || err != nil {
+		t.Errorf("got %v, %v", j, err)
+	}
+	agree(t, at, table, again)
+}
+
+// TestNumbersGoOnBehindAnotherTopic: the topic of numbers was made anew, and
+// begins at 1 again.
+func TestNumbersGoOnBehindAnotherTopic(t *testing.T) {
+	t.Parallel()
+	at, cl := newTopics(t)
+	table := open(t, at)
+	var ids []int64
+	for range 3 {
+		ids = append(ids, must(t)(table.Create(t.Context(), Spec{Job: uuid.New()})).ID)
+	}
+	if want := []int64{1, 2, 3}; !slices.Equal(ids, want) {
+		t.Fatalf("numbers %v, want %v", ids, want)
+	}
+	if _, err := kadm.NewClient(cl).DeleteTopics(t.Context(), topic.ReportIDs); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Until(t, deadline, nil, "the topic to go", func() (bool, string) {
+		known, err := topic.IDs(t.Context(), cl)
+		_, there := known[topic.ReportIDs]
+		return err == nil && !there, fmt.Sprint(err)
+	})
+	ensure(t, cl)
+	fresh := open(t, at)
+	if j := must(t)(fresh.Create(t.Context(), Spec{Job: uuid.New()})); j.ID != 4 {
+		t.Errorf("number %d, want 4", j.ID)
+	}
+	if len(fresh.Jobs()) != 4 {
+		t.Errorf("%d jobs, want 4", len(fresh.Jobs()))
+	}
+}
+
+// TestATopicMadeAnewHasNoJobs also in a table that knew some.
+func TestATopicMadeAnewHasNoJobs(t *testing.T) {
+	t.Parallel()
+	at, cl := newTopics(t)
+	table := open(t, at)
+	must(t)(table.Create(t.Context(), Spec{Job: uuid.New()}))
+	before := table.ID()
+	if _, err := kadm.NewClient(cl).DeleteTopics(t.Context(), topic.Reports); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Until(t, deadline, nil, "the topic to go", func() (bool, string) {
+		known, err := topic.IDs(t.Context(), cl)
+		_, there := known[topic.Reports]
+		return err == nil && !there, fmt.Sprint(err)
+	})
+	ensure(t, cl)
+	testenv.Until(t, deadline, nil, "the table to be empty", func() (bool, string) {
+		return len(table.Jobs()) == 0 && table.ID() != before, fmt.Sprint(table.Jobs())
+	})
+	if j := must(t)(table.Create(t.Context(), Spec{Job: uuid.New()})); j.ID != 2 {
+		t.Errorf("number %d, want 2: the topic of numbers is the old one", j.ID)
+	}
+}
+
+// fillTable writes n jobs, each with an owner and some chunks.
+func fillTable(t testing.TB, cl *kgo.Client, n int) {
+	t.Helper()
+	var records []*kgo.Record
+	offset := int64(0)
+	add := func(key string, r Record) {
+		raw, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		records = append(records, &kgo.Record{Topic: topic.Reports, Key: []byte(key), Value: raw})
+		offset++
+	}
+	for id := int64(1); id <= int64(n); id++ {
+		add(key(id, kindSpec), Record{Spec: &Spec{Job: uuid.New(), Name: "report", Request: json.RawMessage(`{"reportName":"report"}`)}})
+		e := Epoch(offset)
+		add(key(id, kindClaim, "a"), Record{Claim: &claim{Worker: "w"}})
+		add(key(id, kindPlan, e.String(), "a"), Record{Plan: &Plan{Chunks: make([]PlannedChunk, 5)}})
+		for n := range 5 {
+			add(key(id, kindChunk, e.String(), strconv.Itoa(n)), Record{Chunk: &Chunk{N: n, Object: "object", Sum: make([]byte, 108)}})
+		}
+	}
+	if err := cl.ProduceSync(context.Background(), records...).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestOnlyWhatChangedIsFoldedAgain: jobs whose records did not change stay the
+// very same.
+func TestOnlyWhatChangedIsFoldedAgain(t *testing.T) {
+	t.Parallel()
+	at, cl := newTopics(t)
+	fillTable(t, cl, 100)
+	table := open(t, at)
+	before := table.Jobs()
+	if len(before) != 100 {
+		t.Fatalf("%d jobs", len(before))
+	}
+	must(t)(table.SetProgress(t.Context(), 7, before[7].Owner, Progress{Rows: 1}))
+	after := table.Jobs()
+	for id, j := range after {
+		if (j == before[id]) != (id != 7) {
+			t.Errorf("job %d: folded again is %v", id, j != before[id])
+		}
+	}
+	if before[7].Progress.Rows != 0 || after[7].Progress.Rows != 1 {
+		t.Errorf("what was returned changed: %d, %d", before[7].Progress.Rows, after[7].Progress.Rows)
+	}
+}
+
+// BenchmarkOneOfTenThousandChanges is what a change of one job costs those who
+// look at all.
+func BenchmarkOneOfTenThousandChanges(b *testing.B) {
+	at, cl := newTopics(b)
+	fillTable(b, cl, 10_000)
+	writer, reader := open(b, at), open(b, at)
+	jobs := reader.Jobs()
+	if len(jobs) != 10_000 {
+		b.Fatalf("%d jobs", len(jobs))
+	}
+	var looked time.Duration
+	for b.Loop() {
+		must(b)(writer.SetProgress(b.Context(), 7, jobs[7].Owner, Progress{Rows: 1}))
+		if err := reader.Fresh(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		began := time.Now()
+		reader.Jobs()
+		looked += time.Since(began)
+	}
+	b.ReportMetric(float64(looked.Microseconds())/float64(b.N), "µs/look")
+}
