@@ -263,6 +263,10 @@ func (r *run) settle(write func(context.Context) (*report.Job, error), there fun
 		if !errors.Is(err, ktable.ErrUnconfirmed) {
 			return nil, err
 		}
+		// Whoever reads an end of ours first ends the run, and with it the write.
+		if j = r.table.Job(r.id); j != nil && there(j) {
+			return j, nil
+		}
 		r.metrics.failures.WithLabelValues(whatKafka).Inc()
 		r.say(troubleKafka)
 		for {
@@ -270,6 +274,9 @@ func (r *run) settle(write func(context.Context) (*report.Job, error), there fun
 			select {
 			case <-time.After(r.cfg.Pause * time.Duration(min(tries+1, mostPause))):
 			case <-r.ctx.Done():
+				if j = r.table.Job(r.id); j != nil && there(j) {
+					return j, nil
+				}
 				return nil, errLost
 			}
 			if err = r.table.Fresh(r.ctx); err == nil {

@@ -3,6 +3,7 @@ package report
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -115,3 +116,20 @@ func (f *Files) Read(ctx context.Context, object string, offset, n int64) (io.Re
 
 // IsMissing says that an object is not there.
 func IsMissing(err error) bool { return gcerrors.Code(err) == gcerrors.NotFound }
+
+// Delete deletes all objects of a job. What somebody still writes may come after
+// it.
+func (f *Files) Delete(ctx context.Context, job uuid.UUID) error {
+	for all := f.bucket.List(&blob.ListOptions{Prefix: Dir(job)}); ; {
+		o, err := all.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := f.bucket.Delete(ctx, o.Key); err != nil && !IsMissing(err) {
+			return err
+		}
+	}
+}
