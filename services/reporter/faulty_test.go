@@ -232,20 +232,23 @@ func (d *desk) onlyTheFileIsLeft(j *report.Job, m *report.Manifest) {
 }
 
 // objects lists the names of objects.
-func (d *desk) objects(prefix string) map[string]bool {
+func (d *desk) objects(prefix string) (names map[string]bool) {
 	d.t.Helper()
-	names := map[string]bool{}
-	all := d.files.Bucket().List(&blob.ListOptions{Prefix: prefix})
-	for {
-		o, err := all.Next(d.t.Context())
-		if errors.Is(err, io.EOF) {
-			return names
+	d.eventually("the objects", func() error {
+		names = map[string]bool{}
+		all := d.files.Bucket().List(&blob.ListOptions{Prefix: prefix})
+		for {
+			o, err := all.Next(d.t.Context())
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			if err != nil {
+				return err // a file that went meanwhile
+			}
+			names[o.Key] = true
 		}
-		if err != nil {
-			d.t.Fatal(err)
-		}
-		names[o.Key] = true
-	}
+	})
+	return names
 }
 
 // TestAFullStoreFailsTheReportUntilItIsResumed: chunks that are there are not

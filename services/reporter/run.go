@@ -263,10 +263,6 @@ func (r *run) settle(write func(context.Context) (*report.Job, error), there fun
 		if !errors.Is(err, ktable.ErrUnconfirmed) {
 			return nil, err
 		}
-		// Whoever reads an end of ours first ends the run, and with it the write.
-		if j = r.table.Job(r.id); j != nil && there(j) {
-			return j, nil
-		}
 		r.metrics.failures.WithLabelValues(whatKafka).Inc()
 		r.say(troubleKafka)
 		for {
