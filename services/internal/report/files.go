@@ -108,7 +108,11 @@ func (f *Files) Manifest(ctx context.Context, object string) (*Manifest, error) 
 
 // Read returns n bytes of an object from offset on; n below 0: to its end.
 func (f *Files) Read(ctx context.Context, object string, offset, n int64) (io.ReadCloser, error) {
-	return f.bucket.NewRangeReader(ctx, object, offset, n, nil)
+	r, err := f.bucket.NewRangeReader(ctx, object, offset, n, nil)
+	if err != nil {
+		return nil, err // r is nil, and would not be one as an interface
+	}
+	return r, nil
 }
 
 // IsMissing says that an object is not there.
