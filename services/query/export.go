@@ -138,15 +138,7 @@ func (s *Service) file(w http.ResponseWriter, r *http.Request, id identity.Ident
 	defer leave()
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	done := make(chan struct{})
-	defer close(done)
-	go func() {
-		select {
-		case <-s.stopping:
-			cancel(errStopping)
-		case <-done:
-		}
-	}()
+	defer s.whenStopping(func() { cancel(errStopping) })()
 	counted, err := s.countExport(ctx, see, req)
 	if err != nil {
 		return stopped(ctx, err)

@@ -18,6 +18,10 @@ type metrics struct {
 	exports  *prometheus.CounterVec
 	exported prometheus.Counter
 	audits   *prometheus.CounterVec
+
+	downloads  *prometheus.CounterVec
+	downloaded prometheus.Counter
+	streams    prometheus.Gauge
 }
 
 // buckets reach from an indexed page to the default time limit.
@@ -64,9 +68,22 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "The product's own audit events, by result: Kafka has it (ok), or the request was refused (failed).",
 		}, []string{"result"}),
 	}
+	m.downloads = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "auditrail_report_downloads_total",
+		Help: "Downloads of reports that began, by how they ended: complete, broken (the store gave other bytes than the manifest has, or none), gone (the client hung up or read too slowly, or the service stopped).",
+	}, []string{"end"})
+	m.downloaded = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "auditrail_report_downloaded_bytes_total",
+		Help: "Bytes of reports that were sent.",
+	})
+	m.streams = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "auditrail_report_streams",
+		Help: "Clients that watch the progress of a report.",
+	})
 	m.audits.WithLabelValues("ok")
 	m.audits.WithLabelValues("failed")
-	reg.MustRegister(m.requests, m.seconds, m.inFlight, m.waiting, m.engine, m.errors, m.audits, m.exports, m.exported)
+	reg.MustRegister(m.requests, m.seconds, m.inFlight, m.waiting, m.engine, m.errors, m.audits, m.exports, m.exported,
+		m.downloads, m.downloaded, m.streams)
 	return m
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -27,12 +28,14 @@ type reports struct {
 	table *report.Table // set before read is closed
 	files *report.Files // set before read is closed
 
+	alive time.Duration // between two signs of life of a stream
+
 	mu      sync.Mutex
 	streams map[string]int // of progress, by customerUuid; guarded by mu
 }
 
 func openReports(cfg kafka.Config, store report.FilesConfig, log *zap.Logger) *reports {
-	p := &reports{streams: map[string]int{}}
+	p := &reports{alive: streamAlive, streams: map[string]int{}}
 	p.opening = startOpening("reports", func(ctx context.Context) error {
 		files, err := report.OpenFiles(ctx, store)
 		if err != nil {

@@ -20,8 +20,8 @@ type endpoint struct {
 	method string
 	path   string // http.ServeMux path pattern
 	serve  func(w http.ResponseWriter, r *http.Request, id identity.Identity) error
-	// file says that a request is answered by a file, which takes its time: such
-	// calls hold no place among the concurrent ones. nil: none is.
+	// file says that a request is answered by a file or a stream, which takes its
+	// time: such calls hold no place among the concurrent ones. nil: none is.
 	file func(*http.Request) bool
 }
 
@@ -50,6 +50,13 @@ func (s *Service) endpoints() []endpoint {
 		{"report-create", http.MethodPost, reportPath, s.createReport, nil},
 		{"reports", http.MethodGet, reportPath, s.listReports, nil},
 		{"report", http.MethodGet, reportPath + "/{id}", s.showReport, nil},
+		{"report-delete", http.MethodDelete, reportPath + "/{id}", s.deleteReport, nil},
+		{"report-cancel", http.MethodPost, reportPath + "/{id}/cancel", s.cancelReport, nil},
+		{"report-rerun", http.MethodPost, reportPath + "/{id}/rerun", s.rerunReport, nil},
+		{"report-events", http.MethodGet, reportPath + "/{id}/events", s.reportEvents, always},
+		{"report-manifest", http.MethodGet, reportPath + "/{id}/manifest", s.reportManifest, nil},
+		{"report-download", http.MethodGet, reportPath + "/{id}/download", s.downloadReport, always},
+		{"report-download", http.MethodHead, reportPath + "/{id}/download", s.downloadReport, always},
 	}
 }
 

@@ -42,6 +42,16 @@ func Middleware(v *Verifier, logger *zap.Logger) func(http.Handler) http.Handler
 	}
 }
 
+// Again verifies the token of a request once more: of one that is answered for
+// long, it may have expired meanwhile.
+func (v *Verifier) Again(r *http.Request) error {
+	token, err := bearer(r)
+	if err == nil {
+		_, err = v.Verify(r.Context(), token)
+	}
+	return err
+}
+
 // bearer returns the token of the Authorization header.
 func bearer(r *http.Request) (string, error) {
 	values := r.Header.Values("Authorization")

@@ -3,6 +3,7 @@ package report
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -107,8 +108,28 @@ func (f *Files) Manifest(ctx context.Context, object string) (*Manifest, error) 
 
 // Read returns n bytes of an object from offset on; n below 0: to its end.
 func (f *Files) Read(ctx context.Context, object string, offset, n int64) (io.ReadCloser, error) {
+	if n == 0 { // S3 refuses a range of an empty object
+		return io.NopCloser(strings.NewReader("")), nil
+	}
 	return f.bucket.NewRangeReader(ctx, object, offset, n, nil)
 }
 
 // IsMissing says that an object is not there.
 func IsMissing(err error) bool { return gcerrors.Code(err) == gcerrors.NotFound }
+
+// Delete deletes all objects of a job. What somebody still writes may come after
+// it.
+func (f *Files) Delete(ctx context.Context, job uuid.UUID) error {
+	for all := f.bucket.List(&blob.ListOptions{Prefix: Dir(job)}); ; {
+		o, err := all.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := f.bucket.Delete(ctx, o.Key); err != nil && !IsMissing(err) {
+			return err
+		}
+	}
+}

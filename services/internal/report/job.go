@@ -22,6 +22,8 @@ type Job struct {
 	// Place is that of the record in the table that put it there: of two, the
 	// lower was written first.
 	Place int64
+	// Last is the place of its last record: it is another once the job has changed.
+	Last int64
 	// Call is the callId of the present run, or the last; Submitted is when that
 	// was asked for, Began when it was first claimed, the zero time before.
 	Call      uuid.UUID
@@ -77,7 +79,7 @@ func fold(id int64, records map[string]ktable.Entry[Record]) *Job {
 func replay(id int64, events []event) *Job {
 	j := &Job{ID: id, Chunks: map[int]*Chunk{}}
 	for _, e := range events {
-		j.keys = append(j.keys, e.key)
+		j.keys, j.Last = append(j.keys, e.key), e.offset
 		j.apply(e)
 	}
 	return j
