@@ -106,6 +106,10 @@ RATE   ?= 20000
 bench-search: deps ## searches over EVENTS=20000000 events: the API against the engine, the table against coarser granules, and beside ingest at RATE=20000 (flags: ARGS="--rounds 5")
 	go run ./services/bench/pipeline search --events $(EVENTS) --rate $(RATE) $(ARGS)
 
+.PHONY: bench-report
+bench-report: deps ## reports against the engine alone, and the reporter's memory at EVENTS=20000000 rows (flags: ARGS="--rounds 3")
+	go run ./services/bench/pipeline report --events $(EVENTS) $(ARGS)
+
 .PHONY: bench-freshness
 bench-freshness: deps ## time from emitted to searchable, with the real engine
 	go run ./services/bench/pipeline freshness $(ARGS)

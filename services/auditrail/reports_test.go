@@ -94,7 +94,7 @@ func TestAReportAsItIsDocumented(t *testing.T) {
 	t.Run("is a call of its own", func(t *testing.T) {
 		manager.until(t, `api:"report-job"`, audit.StateFinished, "Queued, Running, Finished")
 	})
-	t.Run("is audited", func(t *testing.T) {
+	t.Run("is audited", func(*testing.T) {
 		for _, action := range []string{"Create", "Download"} {
 			d.until(action, func() (bool, string) {
 				a := d.search(token, fmt.Sprintf(`{"startDate":0,"qql":"moduleCode:AUDIT AND targetType:Report AND action:%s"}`, action))

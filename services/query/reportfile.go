@@ -61,7 +61,11 @@ func (f *reportFile) Read(b []byte) (int, error) {
 	if f.at >= f.m.Bytes {
 		return 0, io.EOF
 	}
-	if err := f.open(); err != nil {
+	err := f.ctx.Err() // readers of files do not look at it
+	if err == nil {
+		err = f.open()
+	}
+	if err != nil {
 		return 0, f.fail(err)
 	}
 	n, err := io.ReadFull(f.body, b[:min(int64(len(b)), f.left)])

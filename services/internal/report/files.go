@@ -111,7 +111,11 @@ func (f *Files) Read(ctx context.Context, object string, offset, n int64) (io.Re
 	if n == 0 { // S3 refuses a range of an empty object
 		return io.NopCloser(strings.NewReader("")), nil
 	}
-	return f.bucket.NewRangeReader(ctx, object, offset, n, nil)
+	r, err := f.bucket.NewRangeReader(ctx, object, offset, n, nil)
+	if err != nil {
+		return nil, err // r is nil, and would not be one as an interface
+	}
+	return r, nil
 }
 
 // IsMissing says that an object is not there.

@@ -1,0 +1,323 @@
+package query
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"mime"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.uber.org/zap"
+
+	"github.com/auditrail/auditrail/services/internal/report"
+)
+
+// someParts are parts of a file, of which none fits a buffer.
+func someParts(n int) (parts [][]byte) {
+	random := rand.NewChaCha8([32]byte{1})
+	for i := range n {
+		part := make([]byte, 100_000*i+17)
+		_, _ = random.Read(part) // never fails
+		parts = append(parts, part)
+	}
+	return parts
+}
+
+// served is a report's file, over HTTP.
+type served struct {
+	*bench
+	*httptest.Server
+	id    int64
+	token string
+	file  []byte
+	m     *report.Manifest
+}
+
+func newServed(t *testing.T, body string, parts ...[]byte) *served {
+	t.Helper()
+	b := newReportBench(t, away(t), nil)
+	s := &served{bench: b, Server: httptest.NewServer(b.Handler()), id: b.submit(t, manager, body).ReportID, token: b.token(t, manager), file: bytes.Join(parts, nil)}
+	t.Cleanup(s.Close)
+	s.m = b.finish(t, s.id, parts...)
+	return s
+}
+
+func (s *served) Close() { s.Server.Close() }
+
+func (s *served) get(t *testing.T, method, path string, header ...string) *http.Response {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, s.URL+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+s.token)
+	r.Header.Set("Accept-Encoding", "gzip, zstd")
+	for i := 0; i+1 < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	resp, err := s.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = resp.Body.Close() })
+	return resp
+}
+
+// TestADownloadIsTheFile: whole, in ranges, and not twice.
+func TestADownloadIsTheFile(t *testing.T) {
+	s := newServed(t, changedReport(t, "reportName", `"Größe 5% \"x\""`, "compression", `"gzip"`), someParts(5)...)
+	path := reportAt(s.id, "/download")
+	etag, size := `"`+s.m.SHA256+`"`, len(s.file)
+	for _, c := range []struct {
+		what, method string
+		header       []string
+		status       int
+		want         []byte
+	}{
+		{"whole", "GET", nil, 200, s.file},
+		{"head", "HEAD", nil, 200, nil},
+		{"the first byte", "GET", []string{"Range", "bytes=0-0"}, 206, s.file[:1]},
+		{"from within a part over borders", "GET", []string{"Range", "bytes=100000-900000"}, 206, s.file[100000:900001]},
+		{"the rest", "GET", []string{"Range", fmt.Sprintf("bytes=%d-", size-5), "If-Range", etag}, 206, s.file[size-5:]},
+		{"the last", "GET", []string{"Range", "bytes=-7"}, 206, s.file[size-7:]},
+		{"a range of another file", "GET", []string{"Range", "bytes=5-", "If-Range", `"other"`}, 200, s.file},
+		{"known", "GET", []string{"If-None-Match", etag}, 304, nil},
+	} {
+		resp := s.get(t, c.method, path, c.header...)
+		got, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != c.status || !bytes.Equal(got, c.want) {
+			t.Errorf("%s: %d, %d bytes, %v", c.what, resp.StatusCode, len(got), err)
+		}
+		if c.status == 304 {
+			continue
+		}
+		if _, params, err := mime.ParseMediaType(resp.Header.Get("Content-Disposition")); err != nil || params["filename"] != `Größe 5% "x".csv.gz` {
+			t.Errorf("%s: %v %v", c.what, params, err)
+		}
+		if h := resp.Header; h.Get("Content-Type") != "application/gzip" || h.Get("Content-Encoding") != "" || h.Get("ETag") != etag || h.Get("Accept-Ranges") != "bytes" ||
+			c.method == "HEAD" && h.Get("Content-Length") != fmt.Sprint(size) {
+			t.Errorf("%s: %v", c.what, h)
+		}
+	}
+	resp := s.get(t, "GET", path, "Range", "bytes=0-1,20-29")
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != 206 || !strings.HasPrefix(resp.Header.Get("Content-Type"), "multipart/byteranges") || !bytes.Contains(body, s.file[20:30]) {
+		t.Errorf("two ranges: %d %v %v", resp.StatusCode, resp.Header, err)
+	}
+	for _, ranges := range []string{fmt.Sprintf("bytes=%d-", size), "bytes=x"} {
+		resp := s.get(t, "GET", path, "Range", ranges)
+		body, _ := io.ReadAll(resp.Body)
+		if resp.StatusCode != 416 || !strings.Contains(string(body), fmt.Sprintf("has %d bytes", size)) || resp.Header.Get("ETag") != "" || resp.Header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s: %d %v %s", ranges, resp.StatusCode, resp.Header, body)
+		}
+	}
+	// What is sent is recorded, from where on; what is not, is not.
+	var did []string
+	for _, e := range s.audited(t, 2+7)[2:] {
+		if e.Action != "Download" || e.TargetType != "Report" || e.Status != "Started" {
+			t.Errorf("%+v", e)
+		}
+		what, _, _ := strings.Cut(e.AuditComment, ": ")
+		did = append(did, what)
+	}
+	want := fmt.Sprintf("report 1|resumed, bytes 0-0/%[1]d|resumed, bytes 100000-900000/%[1]d|resumed, bytes %[2]d-%[3]d/%[1]d|resumed, bytes %[4]d-%[3]d/%[1]d|report 1|ranges, bytes=0-1,20-29", size, size-5, size-1, size-7)
+	if got := strings.Join(did, "|"); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// TestEveryFormatHasItsType: also an empty file.
+func TestEveryFormatHasItsType(t *testing.T) {
+	b := newReportBench(t, away(t), nil)
+	for _, c := range []struct{ format, compression, media, suffix string }{
+		{"csv", "none", "text/csv; charset=utf-8; header=present", ".csv"},
+		{"csv", "zstd", "application/zstd", ".csv.zst"},
+		{"jsonl", "none", "application/jsonl", ".jsonl"},
+		{"jsonl", "gzip", "application/gzip", ".jsonl.gz"},
+		{"parquet", "none", "application/vnd.apache.parquet", ".parquet"},
+	} {
+		id := b.submit(t, manager, changedReport(t, "format", `"`+c.format+`"`, "compression", `"`+c.compression+`"`)).ReportID
+		parts := [][]byte{[]byte(`{"id":"eaa0a5b2-1e46-4f43-9dfe-578a88ae01c9"}` + "\n")}
+		if c.suffix == ".jsonl" {
+			parts = nil
+		}
+		b.finish(t, id, parts...)
+		for _, method := range []string{"GET", "HEAD"} {
+			w := b.do(t, &manager, method, reportAt(id, "/download"), "")
+			if w.Code != 200 || w.Header().Get("Content-Type") != c.media || w.Header().Get("Content-Disposition") != `attachment; filename="r`+c.suffix+`"; filename*=UTF-8''r`+c.suffix {
+				t.Errorf("%s %s %s: %d %v %s", method, c.format, c.compression, w.Code, w.Header(), w.Body)
+			}
+			if method == "GET" && w.Body.Len() != len(bytes.Join(parts, nil)) {
+				t.Errorf("%s: %d bytes", c.format, w.Body.Len())
+			}
+		}
+	}
+}
+
+// TestADamagedFileBreaksOff: whatever differs from the manifest, and wherever,
+// the client does not get as many bytes as it was promised.
+func TestADamagedFileBreaksOff(t *testing.T) {
+	for name, damage := range map[string]func(b []byte) []byte{
+		"another byte":    func(b []byte) []byte { b[len(b)-1] ^= 1; return b },
+		"the first":       func(b []byte) []byte { b[3] ^= 1; return b },
+		"too short":       func(b []byte) []byte { return b[:len(b)-1] },
+		"nothing left":    func([]byte) []byte { return nil },
+		"missing":         nil,
+		"longer is as it": func(b []byte) []byte { return append(b, 'x') }, // the manifest says how much of it is the part
+	} {
+		for n := range 3 {
+			t.Run(fmt.Sprintf("%s, part %d", name, n), func(t *testing.T) {
+				s := newServed(t, smallReport, someParts(3)...)
+				object, bucket := s.m.Parts[n].Object, s.reports.files.Bucket()
+				if damage == nil {
+					if err := bucket.Delete(t.Context(), object); err != nil {
+						t.Fatal(err)
+					}
+				} else {
+					b, err := bucket.ReadAll(t.Context(), object)
+					if err != nil {
+						t.Fatal(err)
+					}
+					s.object(t, object, damage(b))
+				}
+				resp, err := s.Client().Do(s.request(t, reportAt(s.id, "/download")))
+				var got []byte
+				status := 0
+				if err == nil {
+					defer func() { _ = resp.Body.Close() }()
+					got, err = io.ReadAll(resp.Body)
+					status = resp.StatusCode
+				}
+				switch {
+				case name == "longer is as it":
+					if err != nil || !bytes.Equal(got, s.file) {
+						t.Errorf("%d bytes, %v", len(got), err)
+					}
+					return
+				case status == 503: // nothing was sent
+					if n > 0 || s.logs.FilterMessage("a download broke off").Len() > 0 {
+						t.Errorf("503 %s", got)
+					}
+					return
+				}
+				if err == nil || name != "the first" && !bytes.HasPrefix(s.file, got) || len(got) >= len(s.file) {
+					t.Errorf("%d: %d of %d bytes, %v", status, len(got), len(s.file), err)
+				}
+				until(t, "the log", func() bool {
+					return s.logs.FilterMessage("a download broke off").FilterField(zap.Int64("report", s.id)).Len() == 1
+				})
+			})
+		}
+	}
+}
+
+func (s *served) request(t *testing.T, path string) *http.Request {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+s.token)
+	return r
+}
+
+// TestWithoutItsAuditEventNothingIsDownloaded.
+func TestWithoutItsAuditEventNothingIsDownloaded(t *testing.T) {
+	s := newServed(t, smallReport, []byte("secret"))
+	nowhere := s.cfg.Kafka
+	nowhere.Addr = away(t).Addr
+	emitter, err := openEmitter(nowhere, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := s.emitter
+	s.emitter = emitter
+	if err := closeEmitter(old); err != nil {
+		t.Fatal(err)
+	}
+	w := s.do(t, &manager, "GET", reportAt(s.id, "/download"), "")
+	if w.Code != 503 || strings.Contains(w.Body.String(), "secret") || w.Header().Get("Content-Disposition") != "" {
+		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+	}
+	for _, c := range []struct{ method, path string }{{"POST", reportPath}, {"DELETE", reportAt(s.id)}, {"POST", reportAt(s.id, "/rerun")}} {
+		body := ""
+		if c.path == reportPath {
+			body = smallReport
+		}
+		if w := s.do(t, &manager, c.method, c.path, body); w.Code != 503 || !strings.Contains(w.Body.String(), "Nothing was done") {
+			t.Errorf("%s: %d %s", c.path, w.Code, w.Body)
+		}
+	}
+	if all := s.reports.table.Jobs(); len(all) != 1 || all[s.id].State != report.StateFinished {
+		t.Errorf("%v", all)
+	}
+}
+
+// TestADownloadEndsWithTheService: it breaks off when the service drains, and a
+// range goes on behind it.
+func TestADownloadEndsWithTheService(t *testing.T) {
+	s := newServed(t, smallReport, someParts(60)...) // far more than the network buffers
+	resp := s.get(t, "GET", reportAt(s.id, "/download"))
+	first := make([]byte, 1000)
+	if _, err := io.ReadFull(resp.Body, first); err != nil {
+		t.Fatal(err)
+	}
+	s.Drain()
+	rest, err := io.ReadAll(resp.Body)
+	if err == nil || len(rest) == len(s.file)-len(first) {
+		t.Errorf("%d bytes, %v", len(rest), err)
+	}
+	if got := slices.Concat(first, rest); !bytes.HasPrefix(s.file, got) {
+		t.Error("not the file")
+	}
+	if s.logs.FilterMessage("a download broke off").Len() > 0 {
+		t.Error("that is no damage")
+	}
+}
+
+// TestTheFileIsReadAsBytesAre: seeks and reads of any size, against the bytes.
+func TestTheFileIsReadAsBytesAre(t *testing.T) {
+	s := newServed(t, smallReport, []byte("a"), nil, []byte("bc"), someParts(2)[1], nil)
+	f := &reportFile{ctx: t.Context(), files: s.reports.files, m: s.m}
+	defer f.close()
+	like := bytes.NewReader(s.file)
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 2000 {
+		if random.IntN(3) == 0 {
+			offset, whence := random.Int64N(int64(len(s.file)+3)), random.IntN(3)
+			offset -= map[int]int64{io.SeekCurrent: f.at, io.SeekEnd: int64(len(s.file))}[whence]
+			got, err := f.Seek(offset, whence)
+			want, errLike := like.Seek(offset, whence)
+			if got != want || (err == nil) != (errLike == nil) {
+				t.Fatalf("seek %d %d: %d %v, want %d %v", offset, whence, got, err, want, errLike)
+			}
+		}
+		b := make([]byte, random.IntN(40_000))
+		n, err := f.Read(b)
+		if err != nil && !errors.Is(err, io.EOF) {
+			t.Fatal(err)
+		}
+		want := make([]byte, n)
+		if _, err := io.ReadFull(like, want); err != nil || !bytes.Equal(b[:n], want) || n == 0 && len(b) > 0 && like.Len() > 0 {
+			t.Fatalf("read %d of %d, %v", n, len(b), err)
+		}
+	}
+}
+
+func TestNamesOfFiles(t *testing.T) {
+	for name, want := range map[string]string{
+		"a b.csv":   `attachment; filename="a b.csv"; filename*=UTF-8''a%20b.csv`,
+		`a"b\;.csv`: `attachment; filename="a_b_;.csv"; filename*=UTF-8''a%22b%5C%3B.csv`,
+		"é':*.csv":  `attachment; filename="_'__.csv"; filename*=UTF-8''%C3%A9%27%3A%2A.csv`,
+	} {
+		if got := attachment(name); got != want {
+			t.Errorf("%s\ngot  %s\nwant %s", name, got, want)
+		}
+	}
+}
