@@ -47,6 +47,17 @@ ON_APACHE := AUDITRAIL_TEST_KAFKA=apache AUDITRAIL_TEST_KAFKA_LIB=$(KAFKA_LIB)
 test-kafka: deps kafka-lib ## the component and end-to-end tests against Apache Kafka itself (needs Java 17 and Maven)
 	$(ON_APACHE) go test -timeout 40m $(GOTESTARGS) ./services/ingest ./services/expiry ./services/migrate ./services/deadletter ./services/reporter ./services/internal/ktable ./services/internal/settings ./services/auditrail ./services/internal/faults
 
+S3_STORE := $(or $(AUDITRAIL_TEST_S3),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/auditrail/versitygw-1.8.0)
+
+.PHONY: s3-store
+s3-store:
+	@[ -e $(S3_STORE) ] || { echo "building an S3 store, versitygw; it takes some minutes"; mkdir -p $(dir $(S3_STORE)); \
+	  cd services/internal/testenv/s3store && GOWORK=off go build -trimpath -o $(S3_STORE).new github.com/versity/versitygw/cmd/versitygw && mv $(S3_STORE).new $(S3_STORE); }
+
+.PHONY: test-s3
+test-s3: deps s3-store ## the tests of reports against an S3 store in place of a folder
+	AUDITRAIL_TEST_S3=$(S3_STORE) go test -timeout 20m $(GOTESTARGS) ./services/reporter
+
 SEEDS    ?= 10
 SEED     ?=
 FIRST    ?= 1
@@ -94,6 +105,10 @@ RATE   ?= 20000
 .PHONY: bench-search
 bench-search: deps ## searches over EVENTS=20000000 events: the API against the engine, the table against coarser granules, and beside ingest at RATE=20000 (flags: ARGS="--rounds 5")
 	go run ./services/bench/pipeline search --events $(EVENTS) --rate $(RATE) $(ARGS)
+
+.PHONY: bench-report
+bench-report: deps ## reports against the engine alone, and the reporter's memory at EVENTS=20000000 rows (flags: ARGS="--rounds 3")
+	go run ./services/bench/pipeline report --events $(EVENTS) $(ARGS)
 
 .PHONY: bench-freshness
 bench-freshness: deps ## time from emitted to searchable, with the real engine

@@ -104,6 +104,55 @@ func (d *devProcess) checkDocs(t *testing.T) {
 	}
 }
 
+// checkWalk runs the commands of docs/reports.md against d, in one shell, as who
+// reads the page does, and compares the answers that it shows.
+func (d *devProcess) checkWalk(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "reports.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const mark = "\n-- end of block --\n"
+	script := "set -e\n"
+	blocks := docBlocks(strings.ReplaceAll(string(page), "http://127.0.0.1:8080", "http://"+d.http))
+	for _, b := range blocks {
+		if b.lang == "" {
+			script += b.text + "printf '" + strings.ReplaceAll(mark, "\n", `\n`) + "'\n"
+		}
+	}
+	dir := t.TempDir()
+	for name, target := range map[string]string{"bin/auditrail": binary(), "data": d.data} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sh := exec.Command("sh", "-c", script)
+	sh.Dir = dir
+	var errs bytes.Buffer
+	sh.Stderr = &errs
+	out, err := sh.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s%s", err, out, errs.String())
+	}
+	answers := strings.Split(string(out), mark)
+	at, shown := -1, 0
+	for _, b := range blocks {
+		if b.lang == "" {
+			at++
+			continue
+		}
+		shown++
+		if why := (&command{body: answers[at]}).shows(b); why != "" {
+			t.Errorf("%s: %s", b.section, why)
+		}
+	}
+	if shown == 0 || !strings.Contains(string(out), `"state":"Finished"`) || !strings.Contains(string(out), " is what its manifest says\n") {
+		t.Errorf("the page's report was not finished and verified:\n%s", out)
+	}
+}
+
 // run runs it as a shell does.
 func (c *command) run(t *testing.T, d *devProcess, token string) {
 	t.Helper()

@@ -520,6 +520,7 @@ func TestTheDemoHasSomethingForEverybody(t *testing.T) {
 		return a.TotalCount > 0, a.body
 	})
 	t.Run("docs", d.checkDocs)
+	t.Run("docs of reports", d.checkWalk)
 }
 
 func TestMistakesAreNamed(t *testing.T) {

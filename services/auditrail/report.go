@@ -87,7 +87,7 @@ func facts(m *report.Manifest) string {
 		s += fmt.Sprintf("  %-12s ", name) + fmt.Sprintf(format, args...) + "\n"
 	}
 	line("name", "%q", m.Name)
-	line("file", "%s, %s (%s bytes), %s", kind, humanize.IBytes(uint64(m.Bytes)), humanize.Comma(m.Bytes), english.Plural(len(m.Parts), "part", "")) //nolint:gosec // not negative: it was read
+	line("file", "%s, %s (%s bytes), %s", kind, humanize.IBytes(uint64(m.Bytes)), humanize.Comma(m.Bytes), english.Plural(len(m.Parts), "part", ""))
 	line("rows", "%s", humanize.Comma(m.Rows))
 	line("sha256", "%s", m.SHA256)
 	line("of", "subscription %q, as %q (%q) sees it", m.CustomerUUID, who, m.UserRole)
@@ -124,7 +124,7 @@ func (p *progress) Read(b []byte) (int, error) {
 	p.at += int64(n)
 	if now := time.Now(); p.to != nil && now.After(p.next) && p.size > 0 {
 		p.next, p.told = now.Add(p.every), true
-		fmt.Fprintf(p.to, "\r%3d%% of %s", min(100, 100*p.at/p.size), humanize.IBytes(uint64(p.size))) //nolint:gosec // not negative
+		fmt.Fprintf(p.to, "\r%3d%% of %s", min(100, 100*p.at/p.size), humanize.IBytes(uint64(p.size)))
 	}
 	return n, err
 }

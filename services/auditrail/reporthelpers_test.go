@@ -238,10 +238,14 @@ func reportEvent(i int, customer, user string, created int64) (line string, aske
 }
 
 // emitReportEvents emits n events around a range that has all but six of them,
-// several at each instant, and returns how many of the range the documented
-// request asks for.
+// several at each instant, waits until they are stored, and returns how many of
+// the range the documented request asks for.
 func (d *devProcess) emitReportEvents(n int, customer, user string, start, end int64) (asked int) {
 	d.t.Helper()
+	defer d.until(fmt.Sprintf("%d events", n), func() (bool, string) {
+		a := d.search(d.token("--customer", customer), `{"startDate":0,"pageSize":1,"qql":"NOT moduleCode:AUDIT"}`)
+		return a.TotalCount == n, fmt.Sprintf("%d: %.500s", a.TotalCount, a.body)
+	})
 	var lines strings.Builder
 	for i := range n {
 		created := start + (end-start)*int64(i/7*7)/int64(n)

@@ -10,7 +10,10 @@ import (
 	"github.com/auditrail/auditrail/services/internal/testenv"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) {
+	child()
+	testenv.Main(m)
+}
 
 // openStore makes a database with tables, and returns both ways into it.
 func openStore(t testing.TB, e *testenv.Engine) (driver.Conn, *clickHouse) {

@@ -232,20 +232,23 @@ func (d *desk) onlyTheFileIsLeft(j *report.Job, m *report.Manifest) {
 }
 
 // objects lists the names of objects.
-func (d *desk) objects(prefix string) map[string]bool {
+func (d *desk) objects(prefix string) (names map[string]bool) {
 	d.t.Helper()
-	names := map[string]bool{}
-	all := d.files.Bucket().List(&blob.ListOptions{Prefix: prefix})
-	for {
-		o, err := all.Next(d.t.Context())
-		if errors.Is(err, io.EOF) {
-			return names
+	d.eventually("the objects", func() error {
+		names = map[string]bool{}
+		all := d.files.Bucket().List(&blob.ListOptions{Prefix: prefix})
+		for {
+			o, err := all.Next(d.t.Context())
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			if err != nil {
+				return err // a file that went meanwhile
+			}
+			names[o.Key] = true
 		}
-		if err != nil {
-			d.t.Fatal(err)
-		}
-		names[o.Key] = true
-	}
+	})
+	return names
 }
 
 // TestAFullStoreFailsTheReportUntilItIsResumed: chunks that are there are not
@@ -310,5 +313,35 @@ func TestAStoreThatIsStuckFailsTheReport(t *testing.T) {
 	}
 	if n := f.begun("00001"); n != stallsToGiveUp {
 		t.Errorf("tried %d times, want %d", n, stallsToGiveUp)
+	}
+}
+
+// TestAChunkOfManyParts is larger than what an upload sends at once; the first
+// attempt is given up when all but its end is there.
+func TestAChunkOfManyParts(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	d.cfg.ChunkRows = 1_000_000
+	d.fill("c", 0, 30_000)
+	if err := d.conn.Exec(t.Context(), "INSERT INTO audit_events (id, customer_uuid, created_date, user_uuid, audit_comment, topic_id, kafka_partition, kafka_offset, retention_days) "+
+		"SELECT generateUUIDv4(), 'large', '2026-01-01', 'u', concat('x', randomPrintableASCII(1000)), '"+someTopic.String()+"', 0, number, 20000 FROM numbers(30000)"); err != nil {
+		t.Fatal(err)
+	}
+	f := d.breakStore(func(what string, nth int) fault {
+		if what == "00000" && nth == 1 {
+			return lost
+		}
+		return none
+	})
+	d.start()
+	j := d.finished(d.create(spec("large", 30_000)).ID)
+	file, m := d.download(j)
+	if len(file) < 3*partBytes {
+		t.Fatalf("%d bytes are one part", len(file))
+	}
+	d.wants(file, "large", 30_000)
+	d.onlyTheFileIsLeft(j, m)
+	if n := f.begun("00000"); n != 2 {
+		t.Errorf("%d attempts, want 2", n)
 	}
 }

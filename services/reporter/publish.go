@@ -60,6 +60,8 @@ func copied(to io.Writer, b []byte) error {
 // finish ends the run, and tells of it. If we die before, whoever comes next
 // writes a manifest of its own: the first end counts.
 func (r *run) finish(e report.End) error {
+	r.finishing.Store(true)
+	defer r.finishing.Store(false)
 	j, err := r.settle(
 		func(ctx context.Context) (*report.Job, error) { return r.table.SetEnd(ctx, r.id, r.epoch, e) },
 		func(j *report.Job) bool { return j.End != nil && *j.End == e },

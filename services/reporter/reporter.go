@@ -204,8 +204,13 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 		if err := opening.ready(ctx); err != nil {
 			return err
 		}
-		_, err := s.files.Bucket().IsAccessible(ctx)
-		return err
+		switch ok, err := s.files.Bucket().IsAccessible(ctx); {
+		case err != nil:
+			return err
+		case !ok:
+			return errors.New("the object store is not there, or refuses the credentials")
+		}
+		return nil
 	})
 	if !s.open(ctx, opening) {
 		return nil

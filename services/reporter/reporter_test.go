@@ -2,6 +2,7 @@ package reporter
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/csv"
@@ -50,7 +51,7 @@ func newDesk(t *testing.T) *desk {
 func newDeskOn(t *testing.T, at kafka.Config, e *testenv.Engine, conn driver.Conn) *desk {
 	t.Helper()
 	d := &desk{t: t, conn: conn, cfg: Config{
-		Kafka: at, Store: e.Config(), HTTP: store.HTTPConfig{Addr: []string{e.HTTPAddr}}, Files: report.FilesConfig{URL: t.TempDir()},
+		Kafka: at, Store: e.Config(), HTTP: store.HTTPConfig{Addr: []string{e.HTTPAddr}}, Files: report.FilesConfig{URL: testenv.ObjectStore(t)},
 		Limits: Limits{ChunkRows: 1000}, Lease: 3 * time.Second, Pause: 50 * time.Millisecond,
 	}}
 	cl, err := kafka.Open(t.Context(), at, zap.NewNop())
@@ -91,17 +92,24 @@ func (d *desk) start(edit ...func(*Config)) (stop func()) {
 	return testenv.Run(d.t, deadline, func(ctx context.Context) error { return Run(ctx, cfg, Deps{Log: log, Ops: ops.New(log)}) })
 }
 
-// fill stores n events of a customer at offsets from on: the first before, the
-// others an equal step earlier each, so that some have the same date.
+// dates is how many offsets it takes until dates repeat.
+const dates = 4900
+
+// fill stores n events of a customer at offsets from on. Always some have the
+// same date: neighbours, and those that come later.
 func (d *desk) fill(customer string, from, n int) {
 	d.t.Helper()
-	if err := d.conn.Exec(d.t.Context(), fmt.Sprintf(`INSERT INTO audit_events (id, customer_uuid, created_date, user_uuid, user_name, action, module_code, module_name,
-		audit_comment, topic_id, kafka_partition, kafka_offset, appended_at, retention_days)
-		SELECT reinterpretAsUUID(sipHash128('%s', number)), '%s', toDateTime64('2026-06-30 00:00:00', 3, 'UTC') - toIntervalMillisecond(intDiv(number, 7) * 5),
-		'user-' || toString(number %% 50), 'jack', 'Add', 'PM', 'Patch Management', 'comment, "' || hex(sipHash64(number)) || '"',
-		toUUID('%s'), 0, number, now64(3), 20000 FROM numbers(%d, %d)`, customer, customer, someTopic, from, n)); err != nil {
+	if err := d.tryFill(customer, from, n); err != nil {
 		d.t.Fatal(err)
 	}
+}
+
+func (d *desk) tryFill(customer string, from, n int) error {
+	return d.conn.Exec(d.t.Context(), fmt.Sprintf(`INSERT INTO audit_events (id, customer_uuid, created_date, user_uuid, user_name, action, module_code, module_name,
+		audit_comment, topic_id, kafka_partition, kafka_offset, appended_at, retention_days)
+		SELECT reinterpretAsUUID(sipHash128('%s', number)), '%s', toDateTime64('2026-06-30 00:00:00', 3, 'UTC') - toIntervalMillisecond(intDiv(number %% %d, 7) * 5),
+		'user-' || toString(number %% 50), 'jack', 'Add', 'PM', 'Patch Management', 'comment, "' || hex(sipHash64(number)) || '"',
+		toUUID('%s'), 0, number, now64(3), 20000 FROM numbers(%d, %d)`, customer, customer, dates, someTopic, from, n))
 }
 
 var someTopic = uuid.MustParse("00000000-0000-0000-0000-000000000001")
@@ -218,6 +226,19 @@ func (d *desk) wants(file []byte, customer string, n int) {
 	if i != n || len(got) != n+1 {
 		d.t.Fatalf("%d rows with the header, of %d events; want %d", len(got), i, n)
 	}
+}
+
+func gunzip(t testing.TB, b []byte) []byte {
+	t.Helper()
+	r, err := gzip.NewReader(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plain
 }
 
 func TestAReportFromRequestToFinished(t *testing.T) {

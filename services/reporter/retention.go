@@ -19,6 +19,8 @@ import (
 const (
 	// houseEvery is how often jobs that are over are looked at.
 	houseEvery = 10 * time.Second
+	// listTries is how often a folder is listed that changes meanwhile.
+	listTries = 5
 	// marker is the object that says which table's reports a store has.
 	marker = "auditrail-reports"
 )
@@ -113,8 +115,19 @@ func (s *service) delete(ctx context.Context, name string) error {
 	return nil
 }
 
-// each calls do with the objects whose names begin with prefix.
+// each calls do with the objects whose names begin with prefix, with some twice
+// perhaps.
 func (s *service) each(ctx context.Context, prefix string, do func(*blob.ListObject) error) error {
+	for tries := 1; ; tries++ {
+		err := s.eachOnce(ctx, prefix, do)
+		// A folder is listed while files are renamed and deleted.
+		if !report.IsMissing(err) || tries == listTries {
+			return err
+		}
+	}
+}
+
+func (s *service) eachOnce(ctx context.Context, prefix string, do func(*blob.ListObject) error) error {
 	all := s.files.Bucket().List(&blob.ListOptions{Prefix: prefix})
 	for {
 		o, err := all.Next(ctx)
@@ -144,6 +157,9 @@ func (s *service) wanted(ctx context.Context, j *report.Job) (func(object string
 		}
 	case report.StateFinished:
 		m, err := s.files.Manifest(ctx, j.End.Manifest)
+		if report.IsMissing(err) { // somebody deleted it by hand: nobody knows
+			return func(string) bool { return true }, nil
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -44,8 +44,9 @@ type run struct {
 	tries    int       // failures since something worked
 	since    time.Time // of the first of them
 
-	hand  hand           // the chunk in hand
-	beats sync.WaitGroup // tells that we live
+	hand      hand           // the chunk in hand
+	finishing atomic.Bool    // the end is being written
+	beats     sync.WaitGroup // tells that we live
 
 	mu      sync.Mutex
 	done    report.Progress // of the chunks that are complete; guarded by mu
@@ -67,6 +68,14 @@ func newRun(ctx context.Context, s *service, j *report.Job) *run {
 
 // owns says that the job is ours as the table has it.
 func (r *run) owns(j *report.Job) bool { return j != nil && j.Owner == r.epoch }
+
+// lost ends the run, whose job is not ours any more. One that is ending it finds
+// that out itself: it may be by its own hand.
+func (r *run) lost() {
+	if !r.finishing.Load() {
+		r.end(errLost)
+	}
+}
 
 // turn claims the job unless it is ours, and does the next step of it.
 func (r *run) turn(j *report.Job, silent bool) {
@@ -261,6 +270,9 @@ func (r *run) settle(write func(context.Context) (*report.Job, error), there fun
 			select {
 			case <-time.After(r.cfg.Pause * time.Duration(min(tries+1, mostPause))):
 			case <-r.ctx.Done():
+				if j = r.table.Job(r.id); j != nil && there(j) {
+					return j, nil
+				}
 				return nil, errLost
 			}
 			if err = r.table.Fresh(r.ctx); err == nil {
@@ -301,7 +313,7 @@ func (r *run) beat() {
 		case err != nil:
 			r.repeats.Warn("progress cannot be told", zap.Int64("report", r.id), zap.Error(err))
 		case !r.owns(j):
-			r.end(errLost)
+			r.lost()
 			return
 		default:
 			told, at = p, time.Now()

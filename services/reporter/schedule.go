@@ -171,7 +171,7 @@ func (s *scheduler) drop() {
 		// As the table has it now: what was looked at before does not know of a
 		// claim since.
 		if r.epoch != 0 && !r.owns(s.table.Job(id)) {
-			r.end(errLost)
+			r.lost()
 			if !r.busy {
 				delete(s.runs, id)
 			}

@@ -23,6 +23,7 @@ import (
 	"github.com/auditrail/auditrail/services/internal/ops"
 	"github.com/auditrail/auditrail/services/loadgen"
 	"github.com/auditrail/auditrail/services/query"
+	"github.com/auditrail/auditrail/services/reporter"
 )
 
 // childEnv, when set, makes this program a child of itself. What to be comes
@@ -37,6 +38,7 @@ type childSpec struct {
 	Limit  *limitSpec
 	Load   *loadgen.Config
 	Query  *query.Config
+	Report *reporter.Config
 }
 
 // ingestSpec is the ingest service, all of it.
@@ -131,6 +133,9 @@ func (s childSpec) run(ctx context.Context, ready func(addr string)) error {
 		return loadgen.Run(ctx, *s.Load, loadgen.Deps{Log: log})
 	case s.Query != nil:
 		return serveQuery(ctx, *s.Query, log, ready)
+	case s.Report != nil:
+		ready("")
+		return reporter.Run(ctx, *s.Report, reporter.Deps{Log: log, Ops: ops.New(log)})
 	}
 	return errors.New("nothing to be")
 }

@@ -19,8 +19,9 @@ import (
 // anyPort is an address with a free port.
 const anyPort = "127.0.0.1:0"
 
-// startEngine runs an engine with its data in dir.
-func startEngine(ctx context.Context, addr, dir string) (*child, error) {
+// startEngine runs an engine with its data in dir. It has no HTTP interface but
+// at an address that edit sets.
+func startEngine(ctx context.Context, addr, dir string, edit ...func(*engine.Config)) (*child, error) {
 	cfg, err := defaults[engine.Config]()
 	if err != nil {
 		return nil, err
@@ -29,6 +30,9 @@ func startEngine(ctx context.Context, addr, dir string) (*child, error) {
 	cfg.Cache, cfg.Library = os.Getenv("AUDITRAIL_ENGINE_CACHE"), os.Getenv("AUDITRAIL_CHDB_LIBRARY")
 	if cfg.Library, err = engine.Fetch(ctx, cfg); err != nil {
 		return nil, err
+	}
+	for _, f := range edit {
+		f(&cfg)
 	}
 	return startChild(childSpec{Engine: &cfg})
 }

@@ -115,3 +115,17 @@ func TestAChildThatCannotStartSaysWhy(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 }
+
+// TestReport fails when a report lacks a row or is not finished.
+func TestReport(t *testing.T) {
+	t.Parallel()
+	var out, status bytes.Buffer
+	if err := (reportCmd{Events: 2 * events, Sample: events, Few: events, Rounds: 2}).run(t.Context(), &out, &status); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"CSV, gzip ", "Parquet ", "of the engine's rate", "peak memory of the reporter", "6000 "} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the table lacks %q:\n%s", want, out.String())
+		}
+	}
+}

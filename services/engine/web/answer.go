@@ -3,11 +3,13 @@
 package web
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"go.uber.org/zap"
 
@@ -22,6 +24,7 @@ type answer struct {
 	format      string
 	contentType string
 	begun       bool
+	tag         string // tells an exception in the body from data
 }
 
 // goneError is an error of the connection: there is nobody to tell.
@@ -41,6 +44,8 @@ func (a *answer) begin() error {
 	if a.format != "" {
 		a.w.Header().Set("X-ClickHouse-Format", a.format)
 	}
+	a.tag = strings.ToLower(rand.Text()[:16])
+	a.w.Header().Set("X-ClickHouse-Exception-Tag", a.tag)
 	a.w.WriteHeader(http.StatusOK)
 	return nil
 }
@@ -68,9 +73,9 @@ func (a *answer) file(f io.Reader, size int64) error {
 	return nil
 }
 
-// fail answers with an exception. In the middle of a body it is appended, as
-// ClickHouse does, and the connection is broken off, so that nobody takes the
-// body for complete.
+// fail answers with an exception. In the middle of a body it is appended between
+// marks with the answer's tag, as ClickHouse does, and the connection is broken
+// off, so that nobody takes the body for complete.
 func (a *answer) fail(err error) {
 	var gone goneError
 	if errors.As(err, &gone) {
@@ -83,7 +88,8 @@ func (a *answer) fail(err error) {
 	}
 	text := fmt.Sprintf("Code: %d. DB::Exception: %s\n", e.Code, e.Message)
 	if a.begun {
-		_, _ = io.WriteString(a.w, text)
+		const mark = "\r\n__exception__\r\n"
+		_, _ = fmt.Fprintf(a.w, "%s%s\r\n%s%d %s%s", mark, a.tag, text, len(text), a.tag, mark)
 		_ = http.NewResponseController(a.w).Flush() // or the text is lost with the connection
 		panic(http.ErrAbortHandler)
 	}

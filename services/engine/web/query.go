@@ -4,6 +4,7 @@ package web
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -124,28 +125,47 @@ func stream(a *answer, ses *session.Session, q *request, f format) error {
 	return a.write(out.Bytes())
 }
 
-func fetch(a *answer, st *chdb.Stream, f format) (pieces int, err error) {
-	var header []byte
-	for ; ; pieces++ {
-		piece, err := st.Fetch()
-		if piece == nil || err != nil {
-			return pieces, err
-		}
-		b := piece.Bytes()
-		if f.join == joinHeader {
-			if pieces == 0 {
-				header = bytes.Clone(b[:f.header(b)])
-			} else {
-				b = bytes.TrimPrefix(b, header)
+// fetch sends the pieces. The engine makes one while the one before is sent.
+func fetch(a *answer, st *chdb.Stream, f format) (n int, err error) {
+	pieces, failed := make(chan *chdb.Result), make(chan error, 1)
+	gone := make(chan struct{})
+	go func() {
+		defer close(pieces)
+		for {
+			piece, err := st.Fetch()
+			if piece == nil || err != nil {
+				failed <- err
+				return
+			}
+			select {
+			case pieces <- piece:
+			case <-gone:
+				piece.Free()
+				st.Cancel()
+				failed <- nil
+				return
 			}
 		}
-		err = a.write(b)
-		piece.Free()
-		if err != nil {
-			st.Cancel()
-			return pieces, err
+	}()
+	var header []byte
+	for piece := range pieces {
+		if err == nil {
+			b := piece.Bytes()
+			if f.join == joinHeader {
+				if n == 0 {
+					header = bytes.Clone(b[:f.header(b)])
+				} else {
+					b = bytes.TrimPrefix(b, header)
+				}
+			}
+			if err = a.write(b); err != nil {
+				close(gone)
+			}
+			n++
 		}
+		piece.Free()
 	}
+	return n, cmp.Or(err, <-failed)
 }
 
 // throughFile has the engine write the result to a file, and sends that. A crash

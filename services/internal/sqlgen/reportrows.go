@@ -49,7 +49,7 @@ func withOrder(columns []*field.Field) []*field.Field {
 }
 
 // CSV writes rows as RFC 4180 has them, ended by CRLF, without a header. Dates
-// are ISO 8601 with milliseconds in Zone. A text that a spreadsheet could take
+// are ISO 8601 with milliseconds in Zone, nil for UTC. A text that a spreadsheet could take
 // for a formula gets an apostrophe before it.
 type CSV struct{ Zone *time.Location }
 
@@ -67,7 +67,7 @@ func (s CSV) list(columns []*field.Field, params param.Set) string {
 		switch f.Type {
 		case field.Instant:
 			list[i] = f.Column
-			if s.Zone != time.UTC && s.Zone.String() != "UTC" {
+			if s.Zone.String() != "UTC" {
 				list[i] = zoned(f.Column, params.Text("zone", s.Zone.String()))
 			}
 		case field.Address:
@@ -102,11 +102,21 @@ func plainAddress(column string) string {
 }
 
 // unformula puts an apostrophe before a text that a spreadsheet might take for a
-// formula. The engine replaces in the dictionary of a LowCardinality column, and
-// only there: so it is one function of the column.
+// formula. In a LowCardinality column the engine replaces once for each value of
+// the dictionary, as long as it is one function of the column. In others the
+// regular expression costs more than all else: texts that begin with a letter or
+// a digit do not meet it.
 func unformula(column string) string {
-	return "replaceRegexpOne(" + column + ", '" + formulas + "', '\\'\\\\1')"
+	guarded := "replaceRegexpOne(" + column + ", '" + formulas + "', '\\'\\\\1')"
+	if !plainTexts[column] {
+		return guarded
+	}
+	first := "ascii(" + column + ")"
+	return "if(" + first + " BETWEEN 65 AND 122 OR " + first + " BETWEEN 48 AND 57, " + column + ", " + guarded + ")"
 }
+
+// plainTexts are the columns of texts that are not LowCardinality.
+var plainTexts = map[string]bool{"target_name": true, "audit_comment": true, "external_change_link": true, "request_id": true}
 
 // formulas is a regular expression, in SQL, of what such texts begin with: = + -
 // @, a tab or a line end, or a wide form of them; spaces, invisible characters and
@@ -121,22 +131,15 @@ var formulas = func() string {
 // Unicode the engine knows.
 func class(tables ...*unicode.RangeTable) string {
 	var b strings.Builder
-	add := func(lo, hi, stride uint32) {
-		if stride == 1 {
-			fmt.Fprintf(&b, `\\x{%X}-\\x{%X}`, lo, hi)
-			return
+	for r := rune(0); r <= unicode.MaxRune; r++ {
+		if !unicode.In(r, tables...) {
+			continue
 		}
-		for r := lo; r <= hi; r += stride {
-			fmt.Fprintf(&b, `\\x{%X}`, r)
+		first := r
+		for unicode.In(r+1, tables...) {
+			r++
 		}
-	}
-	for _, t := range tables {
-		for _, r := range t.R16 {
-			add(uint32(r.Lo), uint32(r.Hi), uint32(r.Stride))
-		}
-		for _, r := range t.R32 {
-			add(r.Lo, r.Hi, r.Stride)
-		}
+		fmt.Fprintf(&b, `\\x{%X}-\\x{%X}`, first, r)
 	}
 	return b.String()
 }
