@@ -23,6 +23,7 @@ import (
 	"github.com/auditrail/auditrail/services/internal/identity"
 	"github.com/auditrail/auditrail/services/internal/problem"
 	"github.com/auditrail/auditrail/services/internal/qql"
+	"github.com/auditrail/auditrail/services/internal/report"
 	"github.com/auditrail/auditrail/services/internal/settings"
 )
 
@@ -183,6 +184,13 @@ func TestTheDocumentNamesTheLimits(t *testing.T) {
 		{"days", at(t, "components", "schemas", "SettingsChange", "properties", "retentionDays", "maximum"), settings.MaxRetentionDays},
 		{"timeframes", at(t, "components", "schemas", "Settings", "properties", "defaultTimeframeDays", "enum"), settings.Timeframes},
 		{"columns", at(t, "components", "schemas", "ExportRequest", "properties", "columns", "maxItems"), len(field.Events.Fields)},
+		{"name of a report", at(t, "components", "schemas", "ReportRequest", "properties", "reportName", "maxLength"), report.MaxName},
+		{"summary of a report", at(t, "components", "schemas", "ReportRequest", "properties", "reportSummary", "maxLength"), report.MaxSummary},
+		{"columns of a report", at(t, "components", "schemas", "ReportRequest", "properties", "reportColumns", "maxItems"), len(reportColumns)},
+		{"keys of a report", at(t, "components", "schemas", "ReportRequest", "properties", "filters", "properties", "fields", "maxItems"), len(reportKeys)},
+		{"states of a report", at(t, "components", "schemas", "ReportState", "enum"), report.States},
+		{"formats of a report", at(t, "components", "schemas", "Report", "properties", "format", "enum"), reportFormats},
+		{"compressions of a report", at(t, "components", "schemas", "Report", "properties", "compression", "enum"), reportCompressions},
 		{"violations", at(t, "components", "schemas", "Problem", "properties", "errors", "maxItems"), maxViolations},
 	} {
 		if fmt.Sprint(c.got) != fmt.Sprint(c.want) {
