@@ -60,6 +60,10 @@ func (s *service) retire(ctx context.Context, now time.Time) {
 		if ctx.Err() != nil {
 			return
 		}
+		// As it is now: those before it may have taken long.
+		if j = s.table.Job(j.ID); j == nil || !j.State.Over() {
+			continue
+		}
 		if err := s.retireOne(ctx, j, now); err != nil {
 			s.repeats.Warn("a report that is over cannot be put away", zap.Int64("report", j.ID), zap.Error(err))
 		}
@@ -78,6 +82,9 @@ func (s *service) retireOne(ctx context.Context, j *report.Job, now time.Time) (
 		// First out of reach, then deleted: if we die between, the sweep deletes.
 		if j, err = s.table.Expire(ctx, j.ID, fmt.Sprintf("kept for %s", s.cfg.Retention)); err != nil || j == nil {
 			return err
+		}
+		if j.State != report.StateExpired {
+			return nil // it was resumed meanwhile
 		}
 		s.metrics.expired.Inc()
 	}
