@@ -41,6 +41,10 @@ type Job struct {
 	// First is the claim that made it Running; 0: none. Of two jobs, that with the
 	// lower runs for longer.
 	First Epoch
+	// Takeovers is how many owners one after the other were silent until another
+	// took the job over, and none of them came to a plan or a chunk: a job with
+	// many is what its owners die of. 0 once it is over.
+	Takeovers int
 
 	Plan     *Plan          // nil until it is planned
 	Chunks   map[int]*Chunk // those that are complete, by N
@@ -95,6 +99,9 @@ func (j *Job) apply(e event) {
 	case j.Spec == nil: // it was removed: these are left over
 	case e.Claim != nil:
 		if !j.State.Over() && j.Owner == e.Claim.Prev {
+			if j.Owner != 0 { // who stops in peace releases before
+				j.Takeovers++
+			}
 			j.own(Epoch(e.offset), e.Claim.Worker)
 			if j.State == StateQueued {
 				j.Began, j.First = e.at, j.Owner
@@ -135,11 +142,11 @@ func (j *Job) applyOwners(e event) {
 		}
 	case e.Plan != nil:
 		if j.Plan == nil {
-			j.Plan = e.Plan
+			j.Plan, j.Takeovers = e.Plan, 0
 		}
 	case e.Chunk != nil:
 		if j.Chunks[e.Chunk.N] == nil {
-			j.Chunks[e.Chunk.N] = e.Chunk
+			j.Chunks[e.Chunk.N], j.Takeovers = e.Chunk, 0
 		}
 	case e.Progress != nil:
 		j.Progress = *e.Progress
@@ -165,7 +172,7 @@ func (j *Job) own(by Epoch, worker string) {
 }
 
 func (j *Job) enter(s State, why string, e event) {
-	j.State, j.Reason, j.Since, j.Place = s, why, e.at, e.offset
+	j.State, j.Reason, j.Since, j.Place, j.Takeovers = s, why, e.at, e.offset, 0
 	if s == StateQueued {
 		j.queued = e.offset
 	}

@@ -178,3 +178,35 @@ func TestTheStatesOfAJob(t *testing.T) {
 		t.Error("expiring twice moved the moment")
 	}
 }
+
+// TestTakeoversAreCounted of owners that were silent and brought nothing.
+func TestTakeoversAreCounted(t *testing.T) {
+	t.Parallel()
+	var events []event
+	step := func(key string, r Record, want int) {
+		t.Helper()
+		events = append(events, at(key, int64(len(events)+1), r))
+		if j := compacted(events); j.Takeovers != want {
+			t.Fatalf("after record %d, %s: %d takeovers, want %d", len(events), key, j.Takeovers, want)
+		}
+	}
+	step("1/spec", Record{Spec: &Spec{}}, 0)
+	step("1/claim/a", Record{Claim: &claim{Prev: 0}}, 0)
+	step("1/claim/b", Record{Claim: &claim{Prev: 2}}, 1)
+	step("1/claim/c", Record{Claim: &claim{Prev: 2}}, 1) // it lost
+	step("1/progress/3", Record{Progress: &Progress{Rows: 1}}, 1)
+	step("1/release/3/a", Record{Release: &release{}}, 1)
+	step("1/claim/d", Record{Claim: &claim{Prev: 0}}, 1)
+	step("1/claim/e", Record{Claim: &claim{Prev: 7}}, 2)
+	step("1/plan/7/a", Record{Plan: &Plan{}}, 2) // a zombie's
+	step("1/plan/8/a", Record{Plan: &Plan{}}, 0)
+	step("1/claim/f", Record{Claim: &claim{Prev: 8}}, 1)
+	step("1/plan/11/a", Record{Plan: &Plan{}}, 1) // it has one
+	step("1/chunk/11/a", Record{Chunk: &Chunk{N: 0}}, 0)
+	step("1/claim/g", Record{Claim: &claim{Prev: 11}}, 1)
+	step("1/chunk/14/a", Record{Chunk: &Chunk{N: 0}}, 1) // it has that
+	step("1/end/14/a", Record{End: &End{State: StateFailed}}, 0)
+	step("1/resume/a", Record{Resume: &resume{}}, 0)
+	step("1/claim/h", Record{Claim: &claim{Prev: 0}}, 0)
+	step("1/claim/i", Record{Claim: &claim{Prev: 18}}, 1)
+}

@@ -259,11 +259,12 @@ func (t *Table) Expire(ctx context.Context, id int64, why string) (*Job, error) 
 }
 
 // Tidy forgets the plan, the chunks and the progress of a job that neither runs
-// nor can be resumed: its manifest has what counts.
+// nor can be resumed: its manifest has what counts. It does nothing to another:
+// one that failed may be resumed at this moment, whatever the caller has seen.
 func (t *Table) Tidy(ctx context.Context, id int64) error {
 	j := t.Job(id)
-	if j == nil {
-		return nil
+	if j == nil || !j.State.Over() || j.State == StateFailed {
+		return nil // no job leaves the other states to run again: memory is enough
 	}
 	return t.drop(ctx, j, kindChunk, kindPlan, kindProgress)
 }

@@ -187,6 +187,38 @@ func TestResumeGoesOnWithTheChunks(t *testing.T) {
 	agree(t, at, table)
 }
 
+// TestWhatRunsAgainIsNotTidied: whoever tidies took it for one that failed.
+func TestWhatRunsAgainIsNotTidied(t *testing.T) {
+	t.Parallel()
+	at, _ := newTopics(t)
+	table := open(t, at)
+	j := must(t)(table.Create(t.Context(), Spec{Job: uuid.New()}))
+	tidy := func(want State) {
+		t.Helper()
+		before := table.Job(j.ID)
+		if err := table.Tidy(t.Context(), j.ID); err != nil {
+			t.Fatal(err)
+		}
+		if now := table.Job(j.ID); now.State != want || now.Plan == nil || now.Chunks[0] == nil || now.Last != before.Last {
+			t.Errorf("%s: a plan %v, chunks %v", now.State, now.Plan, now.Chunks)
+		}
+	}
+	e := claimed(t, table, j.ID, 0)
+	must(t)(table.SetPlan(t.Context(), j.ID, e, Plan{Chunks: []PlannedChunk{{}, {}}}))
+	must(t)(table.AddChunk(t.Context(), j.ID, e, Chunk{N: 0}))
+	tidy(StateRunning)
+	must(t)(table.SetEnd(t.Context(), j.ID, e, End{State: StateFailed}))
+	tidy(StateFailed)
+	must(t)(table.Resume(t.Context(), j.ID, "jack", uuid.New()))
+	tidy(StateQueued)
+	e = claimed(t, table, j.ID, 0)
+	must(t)(table.SetPlan(t.Context(), j.ID, e, Plan{Chunks: []PlannedChunk{{}, {}}}))
+	if now := must(t)(table.Expire(t.Context(), j.ID, "old")); now.State != StateRunning {
+		t.Errorf("one that runs is %s", now.State)
+	}
+	tidy(StateRunning)
+}
+
 func TestWhatIsOverExpiresAndIsRemoved(t *testing.T) {
 	t.Parallel()
 	at, _ := newTopics(t)
