@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 
@@ -210,8 +211,13 @@ func (t *Table) allot(ctx context.Context) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, allotTimeout)
 	defer cancel()
 	for range maxAllot {
-		// One key: the topic keeps its last record, so that its offsets go on.
-		r, err := t.ids.ProduceSync(ctx, &kgo.Record{Key: []byte("last"), Value: []byte("1")}).First()
+		r, err := t.number(ctx)
+		if errors.Is(err, kerr.UnknownTopicID) || errors.Is(err, kerr.UnknownTopicOrPartition) {
+			// The topic was made anew: a producer that knows it by its old id would
+			// fail for ever.
+			t.ids.PurgeTopicsFromProducing(topic.ReportIDs)
+			r, err = t.number(ctx)
+		}
 		if err != nil {
 			return 0, fmt.Errorf("allot a report's number: %w", err)
 		}
@@ -221,6 +227,12 @@ func (t *Table) allot(ctx context.Context) (int64, error) {
 		}
 	}
 	return 0, fmt.Errorf("topic %s gave %d numbers that reports have already", topic.ReportIDs, maxAllot)
+}
+
+// number takes the next number, that is r.Offset + 1. All records have one key:
+// the topic keeps the last, so that its offsets go on.
+func (t *Table) number(ctx context.Context) (r *kgo.Record, err error) {
+	return t.ids.ProduceSync(ctx, &kgo.Record{Key: []byte("last"), Value: []byte("1")}).First()
 }
 
 // Claim makes the caller, who calls itself worker, the owner of a job whose owner
