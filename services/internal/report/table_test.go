@@ -87,6 +87,20 @@ func agree(t testing.TB, at kafka.Config, tables ...*Table) {
 			t.Fatal(err)
 		}
 	}
+	for _, table := range tables {
+		alive := table.Sorted(func(j *Job) bool { return !j.State.Over() })
+		if !slices.Equal(table.Alive(), alive) {
+			t.Errorf("alive are %v, want %v", table.Alive(), alive)
+		}
+		for _, j := range table.Jobs() {
+			if table.ByJob(j.Spec.Job) != j {
+				t.Errorf("job %d is not found as %s", j.ID, j.Spec.Job)
+			}
+		}
+		if len(table.byJob) != len(table.jobs) {
+			t.Errorf("%d jobs have %d names", len(table.jobs), len(table.byJob))
+		}
+	}
 	for _, table := range tables[1:] {
 		if diff := gocmp.Diff(table.Jobs(), tables[0].Jobs(), cmpopts.IgnoreUnexported(Job{})); diff != "" {
 			t.Errorf("tables differ:\n%s", diff)
@@ -300,9 +314,11 @@ func TestNumbersGoOnBehindAnotherTopic(t *testing.T) {
 	if j := must(t)(fresh.Create(t.Context(), Spec{Job: uuid.New()})); j.ID != 4 {
 		t.Errorf("number %d, want 4", j.ID)
 	}
-	if len(fresh.Jobs()) != 4 {
-		t.Errorf("%d jobs, want 4", len(fresh.Jobs()))
+	// Who knew the topic before goes on with the new one.
+	if j := must(t)(table.Create(t.Context(), Spec{Job: uuid.New()})); j.ID != 5 {
+		t.Errorf("number %d, want 5", j.ID)
 	}
+	agree(t, at, table, fresh)
 }
 
 // TestATopicMadeAnewHasNoJobs also in a table that knew some.
@@ -379,8 +395,48 @@ func TestOnlyWhatChangedIsFoldedAgain(t *testing.T) {
 	}
 }
 
+// TestTheAliveAreFound among many that are over, and those by their names.
+func TestTheAliveAreFound(t *testing.T) {
+	t.Parallel()
+	at, _ := newTopics(t)
+	table := open(t, at)
+	var jobs []*Job
+	for range 4 {
+		jobs = append(jobs, must(t)(table.Create(t.Context(), Spec{Job: uuid.New()})))
+	}
+	alive := func(want ...int64) {
+		t.Helper()
+		var ids []int64
+		for _, j := range table.Alive() {
+			ids = append(ids, j.ID)
+		}
+		if !slices.Equal(ids, want) {
+			t.Errorf("alive are %v, want %v", ids, want)
+		}
+	}
+	alive(1, 2, 3, 4)
+	must(t)(table.Cancel(t.Context(), 2, "jack", ""))
+	e := claimed(t, table, 3, 0)
+	alive(1, 3, 4)
+	must(t)(table.SetEnd(t.Context(), 3, e, End{State: StateFailed}))
+	alive(1, 4)
+	must(t)(table.Resume(t.Context(), 3, "jack", uuid.New()))
+	alive(1, 3, 4)
+	if err := table.Remove(t.Context(), 4); err != nil {
+		t.Fatal(err)
+	}
+	alive(1, 3)
+	if j := table.ByJob(jobs[1].Spec.Job); j == nil || j.State != StateCancelled {
+		t.Errorf("got %v", j)
+	}
+	if j := table.ByJob(jobs[3].Spec.Job); j != nil {
+		t.Errorf("one that was removed is still there: %v", j)
+	}
+	agree(t, at, table)
+}
+
 // BenchmarkOneOfTenThousandChanges is what a change of one job costs those who
-// look at all.
+// look at what runs.
 func BenchmarkOneOfTenThousandChanges(b *testing.B) {
 	at, cl := newTopics(b)
 	fillTable(b, cl, 10_000)
@@ -396,7 +452,7 @@ func BenchmarkOneOfTenThousandChanges(b *testing.B) {
 			b.Fatal(err)
 		}
 		began := time.Now()
-		reader.Jobs()
+		reader.Alive()
 		looked += time.Since(began)
 	}
 	b.ReportMetric(float64(looked.Microseconds())/float64(b.N), "µs/look")
