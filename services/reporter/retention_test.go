@@ -202,6 +202,13 @@ func TestTheStoreOfAnotherTableIsNotSwept(t *testing.T) {
 	if !d.objects("")[theirs] {
 		t.Error("an object of another table was deleted")
 	}
+	// It is not tried again with every change of the table.
+	if again := other.service().sweepAt(t.Context(), time.Now()); again != sweepAgain {
+		t.Errorf("it is swept again after %v", again)
+	}
+	if again := s.sweepAt(t.Context(), time.Now()); again != s.cfg.OrphanAge {
+		t.Errorf("it is swept again after %v", again)
+	}
 	if err := s.sweep(t.Context(), time.Now().Add(time.Minute)); err != nil || d.objects("")[theirs] {
 		t.Errorf("the table's own sweep: %v", err)
 	}
