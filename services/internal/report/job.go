@@ -24,6 +24,8 @@ type Job struct {
 	Place int64
 	// Last is the place of its last record: it is another once the job has changed.
 	Last int64
+	// Past are the runs before the present one, oldest first.
+	Past []Run
 	// Call is the callId of the present run, or the last; Submitted is when that
 	// was asked for, Began when it was first claimed, the zero time before.
 	Call      uuid.UUID
@@ -53,6 +55,13 @@ type Job struct {
 
 	keys   []string // all of the job's keys
 	queued int64    // Place when it was queued last
+}
+
+// Run is one that ended, and was followed by another.
+type Run struct {
+	Call                    uuid.UUID
+	Submitted, Began, Ended time.Time // Began is the zero time if it never did
+	Outcome                 string    // why it has no file
 }
 
 // event is a record of a job with its place.
@@ -110,6 +119,7 @@ func (j *Job) apply(e event) {
 		}
 	case e.Resume != nil:
 		if j.State == StateFailed {
+			j.Past = append(j.Past, j.run())
 			j.End, j.Call, j.Submitted, j.Began, j.First, j.Ended = nil, e.Resume.Call, e.at, time.Time{}, 0, time.Time{}
 			j.own(0, "")
 			j.enter(StateQueued, "", e)

@@ -164,7 +164,7 @@ func TestTheStatesOfAJob(t *testing.T) {
 	}
 	step("1/cancel/a", Record{Cancel: &by{}}, StateFailed, 0) // too late
 	j = step("1/resume/a", Record{Resume: &resume{Call: uuid.Max}}, StateQueued, 0)
-	if j.Call != uuid.Max || j.End != nil || len(j.Chunks) != 1 || len(j.Calls()) != 1 {
+	if j.Call != uuid.Max || j.End != nil || len(j.Chunks) != 1 || len(j.RunCalls()) != 1 {
 		t.Errorf("a job that is resumed has call %s, end %v, %d chunks", j.Call, j.End, len(j.Chunks))
 	}
 	step("1/resume/b", Record{Resume: &resume{Call: uuid.Nil}}, StateQueued, 0)
@@ -209,4 +209,45 @@ func TestTakeoversAreCounted(t *testing.T) {
 	step("1/resume/a", Record{Resume: &resume{}}, 0)
 	step("1/claim/h", Record{Claim: &claim{Prev: 0}}, 0)
 	step("1/claim/i", Record{Claim: &claim{Prev: 18}}, 1)
+}
+
+// TestCallsOfAllRuns: the run that failed and was resumed before anybody told
+// that it ended is told as ended.
+func TestCallsOfAllRuns(t *testing.T) {
+	t.Parallel()
+	first, second, third := uuid.UUID{1}, uuid.UUID{2}, uuid.UUID{3}
+	records := []struct {
+		key string
+		r   Record
+	}{
+		{"1/spec", Record{Spec: &Spec{Job: first}}},
+		{"1/claim/a", Record{Claim: &claim{}}},
+		{"1/end/2/a", Record{End: &End{State: StateFailed, Reason: "full"}}},
+		{"1/resume/a", Record{Resume: &resume{Call: second}}},
+		{"1/claim/b", Record{Claim: &claim{}}},
+		{"1/end/5/a", Record{End: &End{State: StateFailed, Reason: "still full"}}},
+		{"1/resume/b", Record{Resume: &resume{Call: third}}},
+		{"1/cancel/a", Record{Cancel: &by{}}},
+		{"1/expire/a", Record{Expire: &by{}}},
+	}
+	var events []event
+	for i, r := range records {
+		events = append(events, at(r.key, int64(i+1), r.r))
+	}
+	j := compacted(events)
+	var got []string
+	for _, c := range j.Calls() {
+		got = append(got, fmt.Sprintf("%.2s %s %d-%d %d ms %s", c.CallID, c.State, c.SubmittedDate, c.UpdatedDate, c.DurationMs, c.Reason))
+	}
+	want := []string{
+		"01 Queued 1-1 0 ms ", "01 Running 1-2 0 ms ", "01 Finished 1-3 1 ms Failed: full",
+		"02 Queued 4-4 0 ms ", "02 Running 4-5 0 ms ", "02 Finished 4-6 1 ms Failed: still full",
+		"03 Queued 7-7 0 ms ", "03 Finished 7-8 0 ms Cancelled",
+	}
+	if diff := gocmp.Diff(got, want); diff != "" {
+		t.Errorf("-got +want:\n%s", diff)
+	}
+	if diff := gocmp.Diff(j.RunCalls(), j.Calls()[6:]); diff != "" {
+		t.Errorf("the last run's are others:\n%s", diff)
+	}
 }
