@@ -55,6 +55,7 @@ type Job struct {
 
 	keys   []string // all of the job's keys
 	queued int64    // Place when it was queued last
+	tidied bool     // Progress is of chunks that may be forgotten
 }
 
 // Run is one that ended, and was followed by another.
@@ -134,6 +135,10 @@ func (j *Job) apply(e event) {
 		if j.State.Over() && j.State != StateExpired {
 			j.enter(StateExpired, e.Expire.Why, e)
 		}
+	case e.Tidy != nil: // the first has seen all chunks
+		if j.settled() && !j.tidied {
+			j.Progress, j.tidied = *e.Tidy, true
+		}
 	case j.Owner != 0 && epochOf(e.key) == j.Owner: // the others are the owner's alone
 		j.Heard = e.offset
 		j.applyOwners(e)
@@ -180,6 +185,9 @@ func (j *Job) own(by Epoch, worker string) {
 		j.Progress.Busy += c.Busy
 	}
 }
+
+// settled says that it neither runs nor ever will.
+func (j *Job) settled() bool { return j.State.Over() && j.State != StateFailed }
 
 func (j *Job) enter(s State, why string, e event) {
 	j.State, j.Reason, j.Since, j.Place, j.Takeovers = s, why, e.at, e.offset, 0

@@ -42,7 +42,7 @@ func draw(t *rapid.T, epochs []Epoch, offset int64) event {
 	unique := "x" + strconv.FormatInt(offset, 10)
 	kind := rapid.SampledFrom([]string{
 		kindClaim, kindClaim, kindProgress, kindProgress, kindProgress, kindChunk, kindChunk, kindPlan,
-		kindRelease, kindEnd, kindCancel, kindResume, kindExpire,
+		kindRelease, kindEnd, kindCancel, kindResume, kindExpire, kindTidy,
 	}).Draw(t, "kind")
 	var r Record
 	switch kind {
@@ -65,6 +65,9 @@ func draw(t *rapid.T, epochs []Epoch, offset int64) event {
 		return at(key(1, kind, unique), offset, r)
 	case kindResume:
 		r.Resume = &resume{Call: uuid.NewSHA1(uuid.Nil, []byte(unique))}
+		return at(key(1, kind, unique), offset, r)
+	case kindTidy:
+		r.Tidy = &Progress{Rows: offset}
 		return at(key(1, kind, unique), offset, r)
 	case kindExpire:
 		r.Expire = &by{Why: unique}
@@ -117,7 +120,7 @@ func TestAZombieChangesNothing(t *testing.T) {
 				}
 			}
 			e := draw(t, zombies, events[n-1].offset+1)
-			if e.Cancel != nil || e.Resume != nil || e.Expire != nil {
+			if e.Cancel != nil || e.Resume != nil || e.Expire != nil || e.Tidy != nil {
 				continue // not an owner's
 			}
 			with = append(with, e)
@@ -168,9 +171,15 @@ func TestTheStatesOfAJob(t *testing.T) {
 		t.Errorf("a job that is resumed has call %s, end %v, %d chunks", j.Call, j.End, len(j.Chunks))
 	}
 	step("1/resume/b", Record{Resume: &resume{Call: uuid.Nil}}, StateQueued, 0)
+	queued := j
 	step("1/claim/f", Record{Claim: &claim{Prev: 0}}, StateRunning, 15)
-	step("1/expire/a", Record{Expire: &by{}}, StateRunning, 15) // it is not over
-	step("1/end/15/a", Record{End: &End{State: StateFinished, Rows: 12, Bytes: 24}}, StateFinished, 0)
+	j = step("1/release/15/a", Record{Release: &release{Undo: true}}, StateQueued, 0)
+	if j.Place != 13 || j.Place != queued.Place || !j.Since.Equal(queued.Since) {
+		t.Errorf("a claim after a resume that was taken back left place %d, since %v, want %d, %v", j.Place, j.Since, queued.Place, queued.Since)
+	}
+	step("1/claim/g", Record{Claim: &claim{Prev: 0}}, StateRunning, 17)
+	step("1/expire/a", Record{Expire: &by{}}, StateRunning, 17) // it is not over
+	step("1/end/17/a", Record{End: &End{State: StateFinished, Rows: 12, Bytes: 24}}, StateFinished, 0)
 	step("1/resume/c", Record{Resume: &resume{Call: uuid.Nil}}, StateFinished, 0)
 	first := step("1/expire/b", Record{Expire: &by{}}, StateExpired, 0)
 	again := step("1/expire/c", Record{Expire: &by{}}, StateExpired, 0)
