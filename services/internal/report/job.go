@@ -24,6 +24,8 @@ type Job struct {
 	Place int64
 	// Last is the place of its last record: it is another once the job has changed.
 	Last int64
+	// Past are the runs before the present one, oldest first.
+	Past []Run
 	// Call is the callId of the present run, or the last; Submitted is when that
 	// was asked for, Began when it was first claimed, the zero time before.
 	Call      uuid.UUID
@@ -53,6 +55,14 @@ type Job struct {
 
 	keys   []string // all of the job's keys
 	queued int64    // Place when it was queued last
+	tidied bool     // Progress is of chunks that may be forgotten
+}
+
+// Run is one that ended, and was followed by another.
+type Run struct {
+	Call                    uuid.UUID
+	Submitted, Began, Ended time.Time // Began is the zero time if it never did
+	Outcome                 string    // why it has no file
 }
 
 // event is a record of a job with its place.
@@ -110,6 +120,7 @@ func (j *Job) apply(e event) {
 		}
 	case e.Resume != nil:
 		if j.State == StateFailed {
+			j.Past = append(j.Past, j.run())
 			j.End, j.Call, j.Submitted, j.Began, j.First, j.Ended = nil, e.Resume.Call, e.at, time.Time{}, 0, time.Time{}
 			j.own(0, "")
 			j.enter(StateQueued, "", e)
@@ -123,6 +134,10 @@ func (j *Job) apply(e event) {
 	case e.Expire != nil:
 		if j.State.Over() && j.State != StateExpired {
 			j.enter(StateExpired, e.Expire.Why, e)
+		}
+	case e.Tidy != nil: // the first has seen all chunks
+		if j.settled() && !j.tidied {
+			j.Progress, j.tidied = *e.Tidy, true
 		}
 	case j.Owner != 0 && epochOf(e.key) == j.Owner: // the others are the owner's alone
 		j.Heard = e.offset
@@ -170,6 +185,9 @@ func (j *Job) own(by Epoch, worker string) {
 		j.Progress.Busy += c.Busy
 	}
 }
+
+// settled says that it neither runs nor ever will.
+func (j *Job) settled() bool { return j.State.Over() && j.State != StateFailed }
 
 func (j *Job) enter(s State, why string, e event) {
 	j.State, j.Reason, j.Since, j.Place, j.Takeovers = s, why, e.at, e.offset, 0

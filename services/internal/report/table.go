@@ -311,8 +311,15 @@ func (t *Table) Expire(ctx context.Context, id int64, why string) (*Job, error) 
 // one that failed may be resumed at this moment, whatever the caller has seen.
 func (t *Table) Tidy(ctx context.Context, id int64) error {
 	j := t.Job(id)
-	if j == nil || !j.State.Over() || j.State == StateFailed {
-		return nil // no job leaves the other states to run again: memory is enough
+	if j == nil || !j.settled() {
+		return nil
+	}
+	// What the chunks came to stays; of a file the end's record has it.
+	if !j.tidied && len(j.Chunks) > 0 && (j.End == nil || j.End.State != StateFinished) {
+		var err error
+		if j, err = t.put(ctx, id, Record{Tidy: &j.Progress}, kindTidy, uuid.NewString()); err != nil || j == nil {
+			return err
+		}
 	}
 	return t.drop(ctx, j, kindChunk, kindPlan, kindProgress)
 }

@@ -395,6 +395,71 @@ func TestOnlyWhatChangedIsFoldedAgain(t *testing.T) {
 	}
 }
 
+// TestWhatHasNoFileShowsWhatItCameTo: rows and bytes of the chunks that were
+// complete, not of those under way, also when they are forgotten, by whoever and
+// however often.
+func TestWhatHasNoFileShowsWhatItCameTo(t *testing.T) {
+	t.Parallel()
+	at, _ := newTopics(t)
+	table, other := open(t, at), open(t, at)
+	for _, state := range []State{StateCancelled, StateExpired} {
+		j := must(t)(table.Create(t.Context(), Spec{Job: uuid.New()}))
+		e := claimed(t, table, j.ID, 0)
+		must(t)(table.SetPlan(t.Context(), j.ID, e, Plan{Chunks: []PlannedChunk{{}, {}, {}}}))
+		must(t)(table.AddChunk(t.Context(), j.ID, e, Chunk{N: 0, Rows: 5, Bytes: 50, Busy: 7}))
+		must(t)(table.AddChunk(t.Context(), j.ID, e, Chunk{N: 1, Rows: 6, Bytes: 60, Busy: 8}))
+		must(t)(table.SetProgress(t.Context(), j.ID, e, Progress{Rows: 13, Bytes: 130}))
+		if state == StateCancelled {
+			must(t)(table.Cancel(t.Context(), j.ID, "jack", ""))
+		} else {
+			must(t)(table.SetEnd(t.Context(), j.ID, e, End{State: StateFailed}))
+			must(t)(table.Expire(t.Context(), j.ID, "old"))
+		}
+		want := Progress{Rows: 11, Bytes: 110, Busy: 15}
+		shown := func(when string, chunks int, of *Job) {
+			t.Helper()
+			if of.State != state || of.Progress != want || len(of.Chunks) != chunks {
+				t.Errorf("%s %s: %+v of %d chunks, want %+v", of.State, when, of.Progress, len(of.Chunks), want)
+			}
+		}
+		shown("before it is tidied", 2, table.Job(j.ID))
+		// Who tidied before died behind the first chunk.
+		must(t)(table.put(t.Context(), j.ID, Record{Tidy: &want}, kindTidy, "a"))
+		for k := range table.records[j.ID] {
+			if _, kind, _ := parseKey(k); kind == kindChunk {
+				if err := table.table.Delete(t.Context(), k); err != nil {
+					t.Fatal(err)
+				}
+				break
+			}
+		}
+		shown("in the middle", 1, table.Job(j.ID))
+		if err := other.Fresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, table := range []*Table{other, table, other} {
+			if err := table.Tidy(t.Context(), j.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+		shown("when it is tidied", 0, other.Job(j.ID))
+		// One that is late has no say.
+		shown("after all", 0, must(t)(table.put(t.Context(), j.ID, Record{Tidy: &Progress{}}, kindTidy, "b")))
+	}
+	// Nobody died.
+	j := must(t)(table.Create(t.Context(), Spec{Job: uuid.New()}))
+	e := claimed(t, table, j.ID, 0)
+	must(t)(table.AddChunk(t.Context(), j.ID, e, Chunk{N: 0, Rows: 5}))
+	must(t)(table.Cancel(t.Context(), j.ID, "jack", ""))
+	if err := table.Tidy(t.Context(), j.ID); err != nil {
+		t.Fatal(err)
+	}
+	if j := table.Job(j.ID); j.Progress.Rows != 5 || len(j.Chunks) != 0 {
+		t.Errorf("%d rows, %d chunks", j.Progress.Rows, len(j.Chunks))
+	}
+	agree(t, at, table, other)
+}
+
 // TestTheAliveAreFound among many that are over, and those by their names.
 func TestTheAliveAreFound(t *testing.T) {
 	t.Parallel()
