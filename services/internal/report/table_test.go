@@ -3,6 +3,7 @@ package report
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -18,6 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/auditrail/auditrail/services/internal/kafka"
+	"github.com/auditrail/auditrail/services/internal/ktable"
 	"github.com/auditrail/auditrail/services/internal/testenv"
 	"github.com/auditrail/auditrail/services/internal/topic"
 )
@@ -272,8 +274,12 @@ func TestWhatIsOverExpiresAndIsRemoved(t *testing.T) {
 	if n, err := again.DropLeftovers(t.Context()); n != 0 || err != nil {
 		t.Errorf("%d records were left over then, %v", n, err)
 	}
+	claimed(t, again, other.ID, 0)
 	if err := again.Remove(t.Context(), other.ID); err != nil {
 		t.Fatal(err)
+	}
+	if n, err := again.DropLeftovers(t.Context()); n != 1 || err != nil {
+		t.Errorf("%d records of the removed were left over, %v", n, err)
 	}
 	if jobs := again.Jobs(); len(jobs) != 0 {
 		t.Errorf("left: %v", jobs)
@@ -458,6 +464,84 @@ func TestWhatHasNoFileShowsWhatItCameTo(t *testing.T) {
 		t.Errorf("%d rows, %d chunks", j.Progress.Rows, len(j.Chunks))
 	}
 	agree(t, at, table, other)
+}
+
+// TestWhatCannotBeReadIsKept: a newer version's records, or damaged ones, make
+// nobody take their job for removed, nor give its number away.
+func TestWhatCannotBeReadIsKept(t *testing.T) {
+	t.Parallel()
+	for what, bad := range map[string]string{
+		"damaged":      `{"spec":{"job`,
+		"another type": `{"spec":{"job":"00000000-0000-0000-0000-000000000001","name":{"en":"report"}}}`,
+		"another form": `{"spec2":{}}`,
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			at, cl := newTopics(t)
+			table := open(t, at)
+			write := func(key, value string) {
+				t.Helper()
+				if err := cl.ProduceSync(t.Context(), &kgo.Record{Topic: topic.Reports, Key: []byte(key), Value: []byte(value)}).FirstErr(); err != nil {
+					t.Fatal(err)
+				}
+				if err := table.Fresh(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			j := must(t)(table.Create(t.Context(), Spec{Job: uuid.New()}))
+			e := claimed(t, table, j.ID, 0)
+			must(t)(table.AddChunk(t.Context(), j.ID, e, Chunk{N: 0}))
+			raw, err := json.Marshal(Record{Spec: j.Spec})
+			if err != nil {
+				t.Fatal(err)
+			}
+			write("2/spec", bad) // the number that comes next
+			write("1/spec", bad)
+			for _, table := range []*Table{table, open(t, at)} {
+				if n := table.Unreadable(); n != 2 || len(table.Jobs()) != 0 {
+					t.Errorf("%d are unreadable, there are %v", n, table.Jobs())
+				}
+				if n, err := table.DropLeftovers(t.Context()); n != 0 || err != nil {
+					t.Errorf("%d records were dropped, %v", n, err)
+				}
+			}
+			if j := must(t)(table.Create(t.Context(), Spec{Job: uuid.New()})); j.ID != 3 {
+				t.Errorf("number %d was given away", j.ID)
+			}
+			// Who can read them finds all there.
+			write("1/spec", string(raw))
+			if j := table.Job(1); j == nil || table.Unreadable() != 1 {
+				t.Errorf("got %v, %d are unreadable", j, table.Unreadable())
+			}
+			if err := table.Remove(t.Context(), 2); err != nil {
+				t.Fatal(err)
+			}
+			write("1/chunk/1/x", `{"chunk":{"n":"x"}}`)
+			if table.Unreadable() != 1 || table.Job(1) == nil {
+				t.Errorf("%d are unreadable, %v", table.Unreadable(), table.Job(1))
+			}
+		})
+	}
+}
+
+// TestACreationInDoubtHasItsNumber: the caller gave up before the record was
+// read back.
+func TestACreationInDoubtHasItsNumber(t *testing.T) {
+	t.Parallel()
+	at, cl := newTopics(t)
+	table := open(t, at)
+	must(t)(table.Create(t.Context(), Spec{Job: uuid.New()}))
+	// The numbers are there, the table's topic is not.
+	if _, err := kadm.NewClient(cl).DeleteTopics(t.Context(), topic.Reports); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
+	_, err := table.Create(ctx, Spec{Job: uuid.New()})
+	doubt, ok := errors.AsType[*DoubtError](err)
+	if !ok || doubt.ID != 2 || !errors.Is(err, ktable.ErrUnconfirmed) {
+		t.Errorf("got %v", err)
+	}
 }
 
 // TestTheAliveAreFound among many that are over, and those by their names.
