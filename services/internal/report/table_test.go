@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/auditrail/auditrail/services/internal/kafka"
 	"github.com/auditrail/auditrail/services/internal/ktable"
@@ -478,7 +479,12 @@ func TestWhatCannotBeReadIsKept(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			at, cl := newTopics(t)
-			table := open(t, at)
+			logs, logged := observer.New(zap.ErrorLevel)
+			table, err := Open(t.Context(), at, zap.New(logs))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer table.Close()
 			write := func(key, value string) {
 				t.Helper()
 				if err := cl.ProduceSync(t.Context(), &kgo.Record{Topic: topic.Reports, Key: []byte(key), Value: []byte(value)}).FirstErr(); err != nil {
@@ -507,6 +513,9 @@ func TestWhatCannotBeReadIsKept(t *testing.T) {
 			}
 			if j := must(t)(table.Create(t.Context(), Spec{Job: uuid.New()})); j.ID != 3 {
 				t.Errorf("number %d was given away", j.ID)
+			}
+			if n := logged.FilterMessageSnippet("reports have records that this version cannot read").Len(); n != 1 {
+				t.Errorf("logged %d times: %v", n, logged.All())
 			}
 			// Who can read them finds all there.
 			write("1/spec", string(raw))
