@@ -19,7 +19,7 @@ func (j *Job) Calls() []audit.APICall {
 	if !j.Ended.IsZero() {
 		c := j.call(audit.StateFinished, j.Ended, j.outcome())
 		if !j.Began.IsZero() {
-			c.DurationMs = uint32(min(j.Ended.Sub(j.Began).Milliseconds(), 1<<32-1)) //nolint:gosec // bounded
+			c.DurationMs = uint32(min(j.Ended.Sub(j.Began).Milliseconds(), 1<<32-1))
 		}
 		calls = append(calls, c)
 	}
