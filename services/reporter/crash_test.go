@@ -19,6 +19,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/auditrail/auditrail/pkg/emit"
 	"github.com/auditrail/auditrail/services/broker"
 	"github.com/auditrail/auditrail/services/internal/kafka"
 	"github.com/auditrail/auditrail/services/internal/ops"
@@ -52,7 +53,7 @@ func child() {
 }
 
 func runChild(ctx context.Context, path string) error {
-	raw, err := os.ReadFile(path) //nolint:gosec // the test's own
+	raw, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
@@ -221,9 +222,9 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	}
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // a test's moments
+	r := rand.New(rand.NewPCG(seed, 0))
 	for i := range 25 {
-		time.Sleep(time.Duration(r.IntN(1200)) * time.Millisecond) // the moment is what is tried
+		pass(t, time.Duration(r.IntN(1200))*time.Millisecond) // the moment is what is tried
 		switch part := r.IntN(6); part {
 		case 0:
 			e.Kill()
@@ -265,6 +266,14 @@ func TestKilledAtAnyMoment(t *testing.T) {
 			d.wants(file, "c", rows)
 		}
 		d.onlyTheFileIsLeft(j, m)
+	}
+}
+
+// pass lets time pass, where that is what a test is about.
+func pass(t *testing.T, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-t.Context().Done():
 	}
 }
 
@@ -370,7 +379,7 @@ func TestKafkaThatIsSilentTakesWritesAllTheSame(t *testing.T) {
 	for _, chunks := range []int{2, 20} {
 		d.until(j.ID, "some chunks", func(j *report.Job) bool { return len(j.Chunks) >= chunks })
 		kafkas.Pause()
-		time.Sleep(12 * time.Second) // longer than a write is waited for
+		pass(t, 12*time.Second) // longer than a write is waited for
 		kafkas.Resume()
 	}
 	j = d.finished(j.ID)
@@ -516,4 +525,38 @@ func TestStopGivesBack(t *testing.T) {
 	file, m := d.download(j)
 	d.wants(file, "c", 10_000)
 	d.once(j, m)
+}
+
+// TestAClaimThatLandedInDoubtIsOurs: the job does not wait for its lease to end.
+func TestAClaimThatLandedInDoubtIsOurs(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	s := d.service()
+	s.worker = "us"
+	var err error
+	if s.emitter, err = emit.New(emit.Config{Brokers: d.cfg.Kafka.Addr}); err != nil {
+		t.Fatal(err)
+	}
+	defer s.closeEmitter()
+	j := d.create(spec("c", 1))
+	epoch, err := d.table.Claim(t.Context(), j.ID, 0, "us")
+	if err != nil || epoch == 0 {
+		t.Fatal(epoch, err)
+	}
+	sched := &scheduler{service: s, turns: newTurns(), leases: leases{}, claims: map[int64]time.Time{}}
+	free, some := sched.candidates([]*report.Job{d.table.Job(j.ID)}, time.Now())
+	if !free || len(some) != 1 {
+		t.Fatalf("it has no turn: %v, %v", free, some)
+	}
+	r := newRun(t.Context(), s, some[0])
+	if ours, err := r.claim(some[0], false); !ours || err != nil || r.epoch != epoch {
+		t.Errorf("got %v, %v, epoch %d, want %d", ours, err, r.epoch, epoch)
+	}
+	r.end(errStopped)
+	r.beats.Wait()
+	// That of somebody else is not.
+	s.worker = "others"
+	if _, some := sched.candidates([]*report.Job{d.table.Job(j.ID)}, time.Now()); len(some) != 0 {
+		t.Errorf("it has a turn: %v", some)
+	}
 }

@@ -27,7 +27,7 @@ const (
 	footerEnd = 4 + len(parquetMagic)
 	// maxFooter bounds that of a chunk: what is held back of it in memory. One of
 	// a million rows has 20 KiB.
-	maxFooter = 8 << 20
+	maxFooter = 1 << 20
 	// maxRowGroups is how many a footer can number.
 	maxRowGroups = math.MaxInt16
 )

@@ -224,7 +224,7 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 // serve makes reports until ctx ends.
 func (s *service) serve(ctx context.Context) {
 	s.log.Info("reporter is ready", zap.String("worker", s.worker))
-	s.retell()
+	s.retell() //nolint:contextcheck // an emitter waits for nobody
 	var background sync.WaitGroup
 	background.Go(func() { s.keepHouse(ctx) })
 	s.schedule(ctx)

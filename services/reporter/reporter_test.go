@@ -206,7 +206,7 @@ func (d *desk) wants(file []byte, customer string, n int) {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	defer rows.Close() //nolint:errcheck // only read
+	defer rows.Close()
 	i := 0
 	for ; rows.Next(); i++ {
 		var id, comment string

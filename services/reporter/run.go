@@ -107,11 +107,14 @@ func (r *run) claim(j *report.Job, silent bool) (bool, error) {
 			return false, nil
 		}
 	}
-	// If we die behind it, or it landed and we are not told, the job has an owner
-	// who is silent.
-	epoch, err := r.table.Claim(r.ctx, r.id, j.Owner, r.worker)
-	if err != nil || epoch == 0 {
-		return false, err
+	epoch := j.Owner
+	if !r.ours(j) {
+		// If we die behind it, the job has an owner who is silent. If it landed and we
+		// are told that it is in doubt, we find ourselves in the table later.
+		var err error
+		if epoch, err = r.table.Claim(r.ctx, r.id, j.Owner, r.worker); err != nil || epoch == 0 {
+			return false, err
+		}
 	}
 	j = r.table.Job(r.id)
 	if j == nil || j.Owner != epoch {

@@ -106,7 +106,6 @@ type scheduler struct {
 	turns  *turns
 	leases leases
 	claims map[int64]time.Time // jobs that cannot be claimed before
-	busy   int                 // turns under way, as of the last look
 }
 
 // lookEvery is how often jobs are looked at when nothing changes: owners grow
@@ -212,7 +211,7 @@ func (s *scheduler) candidates(alive []*report.Job, now time.Time) (free bool, s
 			if first := queued[subscription(j)]; first == nil || j.ID < first.ID {
 				queued[subscription(j)] = j
 			}
-		case j.Owner == 0 || s.leases.silent(j, now, s.cfg.Lease):
+		case j.Owner == 0 || s.ours(j) || s.leases.silent(j, now, s.cfg.Lease):
 			some = append(some, j)
 		}
 	}
@@ -223,6 +222,10 @@ func (s *scheduler) candidates(alive []*report.Job, now time.Time) (free bool, s
 	}
 	return true, some
 }
+
+// ours says that this replica owns a job by the table: by a claim that landed
+// though it was in doubt, when there is no run of it.
+func (s *service) ours(j *report.Job) bool { return j.Owner != 0 && j.Worker == s.worker }
 
 // start gives a job its turn. silent says that its owner is.
 func (s *scheduler) start(ctx context.Context, j *report.Job, silent bool) {
@@ -237,7 +240,7 @@ func (s *scheduler) start(ctx context.Context, j *report.Job, silent bool) {
 	if r.epoch == 0 { // until we know better, should this fail
 		s.claims[j.ID] = time.Now().Add(s.cfg.Pause)
 	}
-	s.service.turns.Go(func() {
+	s.service.turns.Go(func() { //nolint:contextcheck // a turn outlives ctx for a while: see stop
 		s.metrics.turns.Inc()
 		r.turn(j, silent)
 		s.mu.Lock()

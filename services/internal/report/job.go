@@ -47,7 +47,8 @@ type Job struct {
 	Progress Progress       // of the owner; without one, of the chunks
 	End      *End           // nil unless it finished or failed
 
-	keys []string // all of the job's keys
+	keys   []string // all of the job's keys
+	queued int64    // Place when it was queued last
 }
 
 // event is a record of a job with its place.
@@ -130,7 +131,7 @@ func (j *Job) applyOwners(e event) {
 		j.own(0, "")
 		if e.Release.Undo && first {
 			j.Began, j.First = time.Time{}, 0
-			j.State, j.Reason, j.Since = StateQueued, "", j.Submitted
+			j.State, j.Reason, j.Since, j.Place = StateQueued, "", j.Submitted, j.queued
 		}
 	case e.Plan != nil:
 		if j.Plan == nil {
@@ -165,4 +166,7 @@ func (j *Job) own(by Epoch, worker string) {
 
 func (j *Job) enter(s State, why string, e event) {
 	j.State, j.Reason, j.Since, j.Place = s, why, e.at, e.offset
+	if s == StateQueued {
+		j.queued = e.offset
+	}
 }

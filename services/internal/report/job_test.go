@@ -82,9 +82,9 @@ func compacted(events []event) *Job {
 	return fold(1, records)
 }
 
-func same(t *rapid.T, what string, got, want *Job) {
+func same(t *rapid.T, what string, got, want *Job, opts ...gocmp.Option) {
 	t.Helper()
-	if diff := gocmp.Diff(got, want, cmpopts.IgnoreUnexported(Job{})); diff != "" {
+	if diff := gocmp.Diff(got, want, append(opts, cmpopts.IgnoreUnexported(Job{}))...); diff != "" {
 		t.Fatalf("%s: -got +want:\n%s", what, diff)
 	}
 }
@@ -123,7 +123,8 @@ func TestAZombieChangesNothing(t *testing.T) {
 			with = append(with, e)
 		}
 		slices.SortStableFunc(with, func(a, b event) int { return cmp.Compare(a.offset, b.offset) })
-		same(t, "with a zombie", compacted(with), compacted(events))
+		// Last says no more than that somebody wrote.
+		same(t, "with a zombie", compacted(with), compacted(events), cmpopts.IgnoreFields(Job{}, "Last"))
 	})
 }
 
@@ -145,8 +146,8 @@ func TestTheStatesOfAJob(t *testing.T) {
 	step("1/claim/a", Record{Claim: &claim{Prev: 0}}, StateRunning, 2)
 	step("1/claim/b", Record{Claim: &claim{Prev: 0}}, StateRunning, 2) // it lost
 	j := step("1/release/2/a", Record{Release: &release{Undo: true}}, StateQueued, 0)
-	if !j.Began.IsZero() || j.First != 0 || len(j.Calls()) != 1 {
-		t.Errorf("a claim that was taken back left %v, %d, %v", j.Began, j.First, j.Calls())
+	if !j.Began.IsZero() || j.First != 0 || j.Place != 1 || len(j.Calls()) != 1 {
+		t.Errorf("a claim that was taken back left %v, %d, place %d, %v", j.Began, j.First, j.Place, j.Calls())
 	}
 	step("1/claim/c", Record{Claim: &claim{Prev: 0}}, StateRunning, 5)
 	step("1/chunk/5/a", Record{Chunk: &Chunk{N: 0, Rows: 10, Bytes: 20, Busy: 30}}, StateRunning, 5)

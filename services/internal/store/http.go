@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -27,7 +28,7 @@ func (c HTTPConfig) URLs() ([]*url.URL, error) {
 		urls[i] = &url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/"}
 	}
 	if len(urls) == 0 {
-		return nil, fmt.Errorf("--clickhouse-http-addr: an address is needed")
+		return nil, errors.New("--clickhouse-http-addr: an address is needed")
 	}
 	return urls, nil
 }
