@@ -93,7 +93,7 @@ func facts(m *report.Manifest) string {
 	line("of", "subscription %q, as %q (%q) sees it", m.CustomerUUID, who, m.UserRole)
 	line("range", "%s to %s", bound(m.StartDate, "the first"), bound(m.EndDate, "the last"))
 	if m.Clipped {
-		line("", "begins at %s: what is older was not kept any more", at(m.From))
+		line("", "events before %s may have been gone already", at(m.KeptSince))
 	}
 	if m.Query != "" {
 		line("query", "%q", m.Query)

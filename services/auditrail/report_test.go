@@ -23,7 +23,7 @@ func downloaded(t *testing.T) (file, manifest string, m *report.Manifest) {
 	start := int64(1736942490000)
 	m = &report.Manifest{
 		ReportID: 17, Name: "Logins \x1b[31m of \"March\"", CustomerUUID: "c1", UserUUID: "u1", UserName: "Jack", UserRole: "Manager",
-		Format: report.CSV, Compression: report.None, Query: `action:"Login"`, StartDate: &start, From: start + 1000, Clipped: true,
+		Format: report.CSV, Compression: report.None, Query: `action:"Login"`, StartDate: &start, From: start, KeptSince: start + 1000, Clipped: true,
 		CompleteUpTo: 1744718490000, CreatedDate: 1744718490001, FinishedDate: 1744718490730, Rows: 2,
 	}
 	content := ""

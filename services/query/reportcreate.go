@@ -91,7 +91,7 @@ func (s *Service) create(r *http.Request, id identity.Identity, req reportReques
 	if err != nil {
 		return nil, err
 	}
-	if over := s.queueFull(spec, nil); over != nil {
+	if over := s.queueFull(spec, nil); over != nil { //nolint:contextcheck // nobody waits for the state of a call
 		return nil, over
 	}
 	event := audit.Event{Action: "Create", TargetType: reportTarget, TargetName: spec.Name, AuditComment: describeSpec(spec)}
@@ -104,13 +104,13 @@ func (s *Service) create(r *http.Request, id identity.Identity, req reportReques
 			return "", problem.New(problem.KindConflict, "The report was deleted by somebody else at this moment.")
 		}
 		which := fmt.Sprintf("report %d", j.ID)
-		if over := s.queueFull(spec, j); over != nil {
+		if over := s.queueFull(spec, j); over != nil { //nolint:contextcheck // nobody waits for the state of a call
 			if err := s.reports.table.Remove(ctx, j.ID); err != nil {
 				return which, err
 			}
 			return which, over
 		}
-		s.tellCall(j.Calls()[0])
+		s.tellCall(j.Calls()[0]) //nolint:contextcheck // nobody waits for the state of a call
 		return which, nil
 	})
 	return j, err

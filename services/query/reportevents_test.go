@@ -207,6 +207,7 @@ func TestStreamsAreBounded(t *testing.T) {
 	b := newLimitedBench(t, away(t), nil, nil)
 	srv := httptest.NewServer(b.Handler())
 	defer srv.Close()
+	defer b.Drain()                  // or the server would wait for the streams
 	one, other := standard, standard // two calls at a time
 	other.CustomerUUID = "tenant-two"
 	id, theirs := b.submit(t, one, smallReport).ReportID, b.submit(t, other, smallReport).ReportID
@@ -224,7 +225,12 @@ func TestStreamsAreBounded(t *testing.T) {
 	b.shows(t, one, id)
 	b.watchReport(t, srv, other, theirs, time.Hour).progress(t)
 	_ = open[0].Body.Close()
-	until(t, "a place", func() bool { return b.watchReport(t, srv, one, id, time.Hour).StatusCode == 200 })
+	until(t, "a place", func() bool {
+		b.reports.mu.Lock()
+		defer b.reports.mu.Unlock()
+		return b.reports.streams[one.CustomerUUID] < maxStreams
+	})
+	b.watchReport(t, srv, one, id, time.Hour).progress(t)
 }
 
 // TestReportsComeWithKafka: the service starts while Kafka is away, and says so.

@@ -123,16 +123,17 @@ func (t *Table[V]) decode(fetches kgo.Fetches) (changes []change[V], next int64)
 		c := change[V]{key: string(r.Key)}
 		if len(r.Value) > 0 {
 			e := &Entry[V]{At: r.Timestamp, Offset: r.Offset}
-			if err := json.Unmarshal(r.Value, &e.Value); err != nil {
-				if _, keep := any(e.Value).(KeptUnread); keep {
-					e.Value = *new(V) // not half of it
-					c.entry = e
-					t.log.Error("a record of the table cannot be read; it is kept as it is: update this program, or write the key again", zap.String("key", c.key), zap.Int64("offset", r.Offset), zap.Error(err))
-				} else {
-					t.log.Error("a record of the table cannot be read; its key counts as absent: write the key again", zap.Int64("offset", r.Offset), zap.Error(err))
-				}
-			} else {
+			err := json.Unmarshal(r.Value, &e.Value)
+			_, kept := any(e.Value).(KeptUnread)
+			switch {
+			case err == nil:
 				c.entry = e
+			case kept:
+				e.Value = *new(V) // not half of it
+				c.entry = e
+				t.log.Error("a record of the table cannot be read; it is kept as it is: update this program, or write the key again", zap.String("key", c.key), zap.Int64("offset", r.Offset), zap.Error(err))
+			default:
+				t.log.Error("a record of the table cannot be read; its key counts as absent: write the key again", zap.Int64("offset", r.Offset), zap.Error(err))
 			}
 		}
 		changes = append(changes, c)

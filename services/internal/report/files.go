@@ -59,11 +59,11 @@ func checkURL(where string) error {
 	u, err := url.Parse(where)
 	switch {
 	case err != nil: // it quotes the URL
-		return errors.New("the URL cannot be parsed: give a folder, or s3://bucket?region=...")
+		return errors.New("the URL cannot be parsed: give s3://bucket?region=us-east-1, or a folder")
 	case u.User != nil:
 		return errors.New("the URL has a user or a password: leave them out, credentials come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)")
 	case u.Scheme != s3blob.Scheme && u.Scheme != fileblob.Scheme:
-		return fmt.Errorf("no store is known by %q: give a folder, or s3://bucket?region=...", u.Scheme+"://")
+		return fmt.Errorf("no store is known by %q: give s3://bucket?region=us-east-1, or a folder", u.Scheme+"://")
 	}
 	return nil
 }

@@ -25,8 +25,8 @@ func TestNoMessageHasThePassword(t *testing.T) {
 		"s3://jack:hunter2@bucket:port":                "cannot be parsed",
 		"s3://jack:hunter2%zz@bucket":                  "cannot be parsed",
 		"://jack:hunter2@bucket":                       "cannot be parsed",
-		"gs://bucket":                                  "a folder, or s3://",
-		"https://bucket.example.com/reports?x=hunter2": "a folder, or s3://",
+		"gs://bucket":                                  "give s3://bucket?region=us-east-1, or a folder",
+		"https://bucket.example.com/reports?x=hunter2": "give s3://bucket?region=us-east-1, or a folder",
 	} {
 		f, err := OpenFiles(t.Context(), FilesConfig{URL: where})
 		if err == nil {

@@ -33,6 +33,7 @@ const allotTimeout = 10 * time.Second
 type Table struct {
 	table *ktable.Table[Record]
 	ids   *kgo.Client
+	log   *zap.Logger
 
 	mu        sync.Mutex
 	changes   *ktable.Changes[Record]                   // guarded by mu
@@ -65,7 +66,7 @@ func Open(ctx context.Context, cfg kafka.Config, log *zap.Logger) (*Table, error
 		ids.Close()
 		return nil, err
 	}
-	return &Table{table: t, ids: ids, changes: t.Changes()}, nil
+	return &Table{table: t, ids: ids, log: log, changes: t.Changes()}, nil
 }
 
 // Close ends the following.
@@ -156,6 +157,7 @@ func (t *Table) refold() {
 	if len(ids) > 0 && t.shared {
 		t.jobs, t.shared = maps.Clone(t.jobs), false
 	}
+	readable := len(t.unread) == 0
 	for id := range ids {
 		if j := t.jobs[id]; j != nil && t.byJob[j.Spec.Job] == j {
 			delete(t.byJob, j.Spec.Job)
@@ -180,6 +182,9 @@ func (t *Table) refold() {
 				t.alive[id] = j
 			}
 		}
+	}
+	if readable && len(t.unread) > 0 {
+		t.log.Error("reports have records that this version cannot read: they are kept, and so are all objects: update this program", zap.Int64s("reports", slices.Sorted(maps.Keys(t.unread))))
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/auditrail/auditrail/services/internal/kafka"
 	"github.com/auditrail/auditrail/services/internal/ktable"
@@ -478,7 +479,12 @@ func TestWhatCannotBeReadIsKept(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			at, cl := newTopics(t)
-			table := open(t, at)
+			logs, logged := observer.New(zap.ErrorLevel)
+			table, err := Open(t.Context(), at, zap.New(logs))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer table.Close()
 			write := func(key, value string) {
 				t.Helper()
 				if err := cl.ProduceSync(t.Context(), &kgo.Record{Topic: topic.Reports, Key: []byte(key), Value: []byte(value)}).FirstErr(); err != nil {
@@ -508,6 +514,9 @@ func TestWhatCannotBeReadIsKept(t *testing.T) {
 			if j := must(t)(table.Create(t.Context(), Spec{Job: uuid.New()})); j.ID != 3 {
 				t.Errorf("number %d was given away", j.ID)
 			}
+			if n := logged.FilterMessageSnippet("reports have records that this version cannot read").Len(); n != 1 {
+				t.Errorf("logged %d times: %v", n, logged.All())
+			}
 			// Who can read them finds all there.
 			write("1/spec", string(raw))
 			if j := table.Job(1); j == nil || table.Unreadable() != 1 {
@@ -524,23 +533,48 @@ func TestWhatCannotBeReadIsKept(t *testing.T) {
 	}
 }
 
-// TestACreationInDoubtHasItsNumber: the caller gave up before the record was
-// read back.
+// TestACreationInDoubtHasItsNumber: the caller gives up before the record is read
+// back, which another's transaction holds up.
 func TestACreationInDoubtHasItsNumber(t *testing.T) {
 	t.Parallel()
 	at, cl := newTopics(t)
 	table := open(t, at)
 	must(t)(table.Create(t.Context(), Spec{Job: uuid.New()}))
-	// The numbers are there, the table's topic is not.
-	if _, err := kadm.NewClient(cl).DeleteTopics(t.Context(), topic.Reports); err != nil {
+	other, err := kafka.Open(t.Context(), at, zap.NewNop(), kgo.TransactionalID("another"))
+	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), deadline)
-	defer cancel()
-	_, err := table.Create(ctx, Spec{Job: uuid.New()})
-	doubt, ok := errors.AsType[*DoubtError](err)
-	if !ok || doubt.ID != 2 || !errors.Is(err, ktable.ErrUnconfirmed) {
-		t.Errorf("got %v", err)
+	defer other.Close()
+	if err := other.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.ProduceSync(t.Context(), &kgo.Record{Topic: topic.Reports, Key: []byte("9/spec"), Value: []byte("{}")}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	end := func() int64 {
+		ends, err := kadm.NewClient(cl).ListEndOffsets(t.Context(), topic.Reports)
+		o, ok := ends.Lookup(topic.Reports, 0)
+		if err != nil || !ok || o.Err != nil {
+			t.Fatal(err, ok, o.Err)
+		}
+		return o.Offset
+	}
+	before := end()
+	ctx, giveUp := context.WithCancel(t.Context())
+	var made *Job
+	var wg sync.WaitGroup
+	wg.Go(func() { made, err = table.Create(ctx, Spec{Job: uuid.New()}) })
+	testenv.Until(t, deadline, nil, "the record to be written", func() (bool, string) { return end() > before, "" })
+	giveUp()
+	wg.Wait()
+	if doubt, ok := errors.AsType[*DoubtError](err); !ok || doubt.ID != 2 || !errors.Is(err, ktable.ErrUnconfirmed) || made != nil {
+		t.Errorf("got %v, %v", made, err)
+	}
+	if err := other.EndTransaction(t.Context(), kgo.TryAbort); err != nil {
+		t.Fatal(err)
+	}
+	if j, err := table.Get(t.Context(), 2); err != nil || j == nil {
+		t.Errorf("it is there after all: got %v, %v", j, err)
 	}
 }
 
