@@ -143,7 +143,7 @@ func (s *Service) resume(r *http.Request, id identity.Identity, j *report.Job) (
 		case now.Call != call:
 			return "", conflict(now, "somebody else repeated it at this moment.")
 		}
-		s.tellCall(now.Calls()[0])
+		s.tellCall(now.RunCalls()[0])
 		return "", nil
 	})
 	return now, err

@@ -80,6 +80,7 @@ func (r *run) rows(ctx context.Context, j *report.Job, n int, to io.Writer, move
 	if before := j.Chunks[n-1]; before != nil { // the header is before 0
 		sum = before.Sum
 	}
+	moved.ask()
 	c, err := r.events.chunk(ctx, stmt, j.Spec.Format, j.Spec.Compression, sum, to, func(rows, bytes int64) {
 		r.hand.rows.Store(rows)
 		r.hand.bytes.Store(bytes)
@@ -90,7 +91,7 @@ func (r *run) rows(ctx context.Context, j *report.Job, n int, to io.Writer, move
 	}
 	if c.Rows != planned.Rows {
 		// Retention deletes rows meanwhile. What must not pass is half an answer.
-		now, err := counts{r.events, of}.count(ctx, planned.Span)
+		now, err := counts{r.events, of, moved}.count(ctx, planned.Span)
 		if err != nil {
 			return report.Chunk{}, err
 		}

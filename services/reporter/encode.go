@@ -78,7 +78,7 @@ func resume(sum []byte) (hash.Hash, error) {
 		return h, nil
 	}
 	if err := h.(encoding.BinaryUnmarshaler).UnmarshalBinary(sum); err != nil {
-		return nil, fmt.Errorf("state of the file's SHA-256: %w", err)
+		return nil, fmt.Errorf("%w: state of the file's SHA-256: %w", errFile, err)
 	}
 	return h, nil
 }

@@ -3,7 +3,6 @@ package reporter
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
 	"reflect"
@@ -12,6 +11,7 @@ import (
 	"github.com/parquet-go/parquet-go/format"
 
 	"github.com/auditrail/auditrail/services/internal/report"
+	"github.com/auditrail/auditrail/services/internal/sqlgen"
 )
 
 // A Parquet file is a magic, row groups, a footer that says where each column of
@@ -104,10 +104,11 @@ func footer(chunks []*report.Chunk, read func(object string, offset int64) ([]by
 		}
 		_, meta, err := footerOf(end)
 		if err != nil {
-			return nil, fmt.Errorf("chunk %d: %w", c.N, err)
+			// ClickHouse sent it whole, once.
+			return nil, fmt.Errorf("%w: chunk %d: %v", errFile, c.N, err) //nolint:errorlint // not its kind
 		}
 		if meta.NumRows != c.Rows {
-			return nil, fmt.Errorf("chunk %d has %d rows by its footer, %d by its record", c.N, meta.NumRows, c.Rows)
+			return nil, fmt.Errorf("%w: chunk %d has %d rows by its footer, %d by its record", errFile, c.N, meta.NumRows, c.Rows)
 		}
 		for i := range meta.RowGroups {
 			move(&meta.RowGroups[i], at-c.Offset)
@@ -118,26 +119,35 @@ func footer(chunks []*report.Chunk, read func(object string, offset int64) ([]by
 			continue
 		}
 		if !reflect.DeepEqual(file.Schema, meta.Schema) || !reflect.DeepEqual(file.ColumnOrders, meta.ColumnOrders) {
-			return nil, fmt.Errorf("chunk %d has other columns than those before", c.N)
+			return nil, fmt.Errorf("%w: chunk %d has other columns than those before", errFile, c.N)
 		}
 		file.NumRows += meta.NumRows
 		file.RowGroups = append(file.RowGroups, meta.RowGroups...)
 	}
 	if file == nil {
-		return nil, errors.New("a Parquet file needs a chunk, be it without rows: it has the columns")
+		return nil, fmt.Errorf("%w: Parquet needs a chunk, be it without rows: it has the columns", errFile)
 	}
 	if len(file.RowGroups) > maxRowGroups {
-		return nil, fmt.Errorf("%d row groups; a Parquet file has %d at most", len(file.RowGroups), maxRowGroups)
+		return nil, fmt.Errorf("%w: %d row groups; a Parquet file has %d at most", errTooLarge, len(file.RowGroups), maxRowGroups)
 	}
 	for i := range file.RowGroups {
 		file.RowGroups[i].Ordinal = int16(i) //nolint:gosec // bounded above
 	}
 	b, err := thrift.Marshal(new(thrift.CompactProtocol), file)
 	if err != nil {
-		return nil, fmt.Errorf("parquet footer: %w", err)
+		return nil, fmt.Errorf("%w: footer: %w", errFile, err)
 	}
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(b))) //nolint:gosec // some KiB a chunk
 	return append(b, parquetMagic...), nil
+}
+
+// rowGroups is about how many chunks have, at most: ClickHouse ends one after
+// sqlgen.ParquetGroupRows rows.
+func rowGroups(chunks []report.PlannedChunk) (n int64) {
+	for _, c := range chunks {
+		n += c.Rows/sqlgen.ParquetGroupRows + 1
+	}
+	return n
 }
 
 // move says that a row group is by bytes further behind. Offsets of 0 are none.

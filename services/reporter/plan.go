@@ -85,9 +85,14 @@ func (r *run) plan(j *report.Job) (*report.Job, error) {
 	}
 	ctx, moved := r.watched()
 	defer moved.stop()
-	chunks, err := cut(ctx, whole(j.Spec), r.cfg.ChunkRows, counts{r.events, of})
+	chunks, err := cut(ctx, whole(j.Spec), r.cfg.ChunkRows, counts{r.events, of, moved})
 	if err != nil {
 		return nil, moved.why(err)
+	}
+	if j.Spec.Format == report.Parquet {
+		if n := rowGroups(chunks); n > maxRowGroups {
+			return nil, fmt.Errorf("%w: some %d row groups, a file has %d at most", errTooLarge, n, maxRowGroups)
+		}
 	}
 	// If we die before it is written, whoever comes next counts again.
 	return r.settle(
@@ -112,10 +117,17 @@ type stretch struct{ from, rows int64 }
 type counts struct {
 	events *clickHouse
 	rows
+	moved *watch // is told when ClickHouse is asked, and when it answers
+}
+
+func (c counts) numbers(ctx context.Context, stmt sqlgen.Statement) ([][]int64, error) {
+	c.moved.ask()
+	defer c.moved.on()
+	return c.events.numbers(ctx, stmt)
 }
 
 func (c counts) bounds(ctx context.Context, span report.Span) (n, first, last int64, err error) {
-	got, err := c.events.numbers(ctx, sqlgen.ReportBounds(c.see, c.filter, c.pin, span))
+	got, err := c.numbers(ctx, sqlgen.ReportBounds(c.see, c.filter, c.pin, span))
 	if err != nil {
 		return 0, 0, 0, err
 	}
@@ -126,7 +138,7 @@ func (c counts) bounds(ctx context.Context, span report.Span) (n, first, last in
 }
 
 func (c counts) histogram(ctx context.Context, span report.Span, width int64) ([]stretch, error) {
-	got, err := c.events.numbers(ctx, sqlgen.ReportHistogram(c.see, c.filter, c.pin, span, width))
+	got, err := c.numbers(ctx, sqlgen.ReportHistogram(c.see, c.filter, c.pin, span, width))
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +154,7 @@ func (c counts) histogram(ctx context.Context, span report.Span, width int64) ([
 
 // count is how many rows are in a span.
 func (c counts) count(ctx context.Context, span report.Span) (int64, error) {
-	got, err := c.events.numbers(ctx, sqlgen.ReportCount(c.see, c.filter, c.pin, span))
+	got, err := c.numbers(ctx, sqlgen.ReportCount(c.see, c.filter, c.pin, span))
 	if err != nil {
 		return 0, err
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"gocloud.dev/blob"
 
 	"github.com/auditrail/auditrail/services/internal/report"
 )
@@ -26,14 +27,17 @@ func (r *run) publish(j *report.Job) error {
 	defer moved.stop()
 	r.attempts++
 	parts, sum := partsOf(j)
+	if err := r.there(ctx, j.Spec, parts, moved); err != nil {
+		return moved.why(err)
+	}
 	if j.Spec.Format == report.Parquet {
 		// If we die behind it, an object is left that nobody reads; so with the
 		// manifest.
-		foot, err := r.footer(ctx, j, sum)
+		foot, err := r.footer(ctx, j, sum, moved)
 		if err != nil {
-			return err
+			return moved.why(err)
 		}
-		parts, sum = append(parts, partOf(foot, nil)), foot.Sum
+		parts, sum = append(parts, partOf(foot)), foot.Sum
 	}
 	m, err := manifestOf(j, parts, sum, time.Now())
 	if err != nil {
@@ -45,9 +49,37 @@ func (r *run) publish(j *report.Job) error {
 	}
 	name := report.PartObject(j.Spec, "manifest", r.epoch, r.attempts, ".json")
 	if err := r.put(ctx, name, func(_ context.Context, to io.Writer) error { return copied(to, raw) }); err != nil {
-		return err
+		return moved.why(err)
 	}
-	return r.finish(report.End{State: report.StateFinished, Rows: m.Rows, Bytes: m.Bytes, SHA256: m.SHA256, Manifest: name})
+	end := report.End{State: report.StateFinished, Rows: m.Rows, Bytes: m.Bytes, SHA256: m.SHA256, Manifest: name, ManifestSHA256: digest(raw)}
+	if m.MissingRows > 0 {
+		end.Reason = fmt.Sprintf("Retention deleted %d of its rows while it was made.", m.MissingRows)
+	}
+	return r.finish(end)
+}
+
+// there fails unless the store has the parts: those of a report that went on may
+// have been made long ago, and be deleted or cut since.
+func (r *run) there(ctx context.Context, s *report.Spec, parts []report.Part, moved *watch) error {
+	sizes := map[string]int64{}
+	err := r.each(ctx, report.Dir(s.Job), func(o *blob.ListObject) error {
+		sizes[o.Key] = o.Size
+		moved.on()
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUnread, err)
+	}
+	for _, p := range parts {
+		size, ok := sizes[p.Object]
+		switch {
+		case !ok:
+			return fmt.Errorf("%w: %s is not there", errGone, p.Object)
+		case size < p.Offset+p.Bytes, s.Format != report.Parquet && size != p.Bytes: // a footer is behind those of Parquet
+			return fmt.Errorf("%w: %s has %d bytes, of %d from %d on", errGone, p.Object, size, p.Bytes, p.Offset)
+		}
+	}
+	return nil
 }
 
 func copied(to io.Writer, b []byte) error {
@@ -86,17 +118,18 @@ func partsOf(j *report.Job) (parts []report.Part, sum []byte) {
 		if c == nil {
 			continue // there is no header
 		}
-		var span *report.Span
+		p := partOf(c)
 		if n != report.Header {
-			span = &j.Plan.Chunks[n].Span
+			planned := &j.Plan.Chunks[n]
+			p.Span, p.MissingRows = &planned.Span, max(0, planned.Rows-c.Rows)
 		}
-		parts, sum = append(parts, partOf(c, span)), c.Sum
+		parts, sum = append(parts, p), c.Sum
 	}
 	return parts, sum
 }
 
-func partOf(c *report.Chunk, span *report.Span) report.Part {
-	return report.Part{Object: c.Object, Offset: c.Offset, Bytes: c.Bytes, SHA256: c.SHA256, Rows: c.Rows, Span: span}
+func partOf(c *report.Chunk) report.Part {
+	return report.Part{Object: c.Object, Offset: c.Offset, Bytes: c.Bytes, SHA256: c.SHA256, Rows: c.Rows}
 }
 
 // manifestOf says what the file is.
@@ -118,17 +151,21 @@ func manifestOf(j *report.Job, parts []report.Part, sum []byte, now time.Time) (
 	for _, p := range parts {
 		m.Rows += p.Rows
 		m.Bytes += p.Bytes
+		m.MissingRows += p.MissingRows
 	}
 	return m, nil
 }
 
 // footer writes the part that ends a Parquet file.
-func (r *run) footer(ctx context.Context, j *report.Job, sum []byte) (*report.Chunk, error) {
+func (r *run) footer(ctx context.Context, j *report.Job, sum []byte, moved *watch) (*report.Chunk, error) {
 	chunks := make([]*report.Chunk, len(j.Plan.Chunks))
 	for n := range chunks {
 		chunks[n] = j.Chunks[n]
 	}
-	end, err := footer(chunks, func(object string, offset int64) ([]byte, error) { return r.readEnd(ctx, object, offset) })
+	end, err := footer(chunks, func(object string, offset int64) ([]byte, error) {
+		defer moved.on()
+		return r.readEnd(ctx, object, offset)
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -158,6 +159,7 @@ type service struct {
 	emitter *emit.Emitter
 
 	turned chan struct{} // a turn is over
+	deaf   atomic.Int64  // when the table could not be read last, Unix nanoseconds
 	turns  sync.WaitGroup
 
 	mu   sync.Mutex
@@ -224,9 +226,9 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 // serve makes reports until ctx ends.
 func (s *service) serve(ctx context.Context) {
 	s.log.Info("reporter is ready", zap.String("worker", s.worker))
-	s.retell() //nolint:contextcheck // an emitter waits for nobody
 	var background sync.WaitGroup
 	background.Go(func() { s.keepHouse(ctx) })
+	background.Go(func() { s.keepTelling(ctx) })
 	s.schedule(ctx)
 	s.stop() //nolint:contextcheck // ctx is over
 	background.Wait()

@@ -19,6 +19,8 @@ import (
 const (
 	// houseEvery is how often jobs that are over are looked at.
 	houseEvery = 10 * time.Second
+	// sweepAgain is when a sweep is tried again that failed.
+	sweepAgain = time.Minute
 	// listTries is how often a folder is listed that changes meanwhile.
 	listTries = 5
 	// marker is the object that says which table's reports a store has.
@@ -31,15 +33,11 @@ func (s *service) keepHouse(ctx context.Context) {
 	defer stop()
 	every := time.NewTicker(min(houseEvery, s.cfg.OrphanAge))
 	defer every.Stop()
-	var swept time.Time
+	var sweep time.Time // when the next is due
 	for ctx.Err() == nil {
 		s.retire(ctx, time.Now())
-		if time.Since(swept) >= s.cfg.OrphanAge {
-			if err := s.sweep(ctx, time.Now().Add(-s.cfg.OrphanAge)); err != nil {
-				s.repeats.Warn("the object store is not swept", zap.Error(err))
-			} else {
-				swept = time.Now()
-			}
+		if now := time.Now(); !now.Before(sweep) {
+			sweep = now.Add(s.sweepAt(ctx, now))
 		}
 		select {
 		case <-every.C:
@@ -53,12 +51,26 @@ func (s *service) keepHouse(ctx context.Context) {
 	}
 }
 
+// sweepAt sweeps what is old at some time, and returns after how long that is due
+// again.
+func (s *service) sweepAt(ctx context.Context, now time.Time) time.Duration {
+	if err := s.sweep(ctx, now.Add(-s.cfg.OrphanAge)); err != nil {
+		s.repeats.Warn("the object store is not swept", zap.Error(err))
+		return min(s.cfg.OrphanAge, sweepAgain)
+	}
+	return s.cfg.OrphanAge
+}
+
 // retire expires, tidies and forgets what is over. All of it may be done twice,
 // by several replicas at once.
 func (s *service) retire(ctx context.Context, now time.Time) {
 	for _, j := range s.table.Sorted(func(j *report.Job) bool { return j.State.Over() }) {
 		if ctx.Err() != nil {
 			return
+		}
+		// As it is now: those before it may have taken long.
+		if j = s.table.Job(j.ID); j == nil || !j.State.Over() {
+			continue
 		}
 		if err := s.retireOne(ctx, j, now); err != nil {
 			s.repeats.Warn("a report that is over cannot be put away", zap.Int64("report", j.ID), zap.Error(err))
@@ -78,6 +90,9 @@ func (s *service) retireOne(ctx context.Context, j *report.Job, now time.Time) (
 		// First out of reach, then deleted: if we die between, the sweep deletes.
 		if j, err = s.table.Expire(ctx, j.ID, fmt.Sprintf("kept for %s", s.cfg.Retention)); err != nil || j == nil {
 			return err
+		}
+		if j.State != report.StateExpired {
+			return nil // it was resumed meanwhile
 		}
 		s.metrics.expired.Inc()
 	}
@@ -227,10 +242,12 @@ func (s *service) wantedNow(ctx context.Context, dir string) (func(object string
 	if err := s.table.Fresh(ctx); err != nil {
 		return nil, err
 	}
-	for _, j := range s.table.Jobs() {
-		if j.Spec.Job.String() == dir {
-			return s.wanted(ctx, j)
-		}
+	job, err := uuid.Parse(dir)
+	if err != nil {
+		return nil, err
+	}
+	if j := s.table.ByJob(job); j != nil {
+		return s.wanted(ctx, j)
 	}
 	return func(string) bool { return false }, nil
 }

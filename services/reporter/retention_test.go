@@ -59,6 +59,51 @@ func TestReportsExpireAndAreForgotten(t *testing.T) {
 	})
 }
 
+// TestWhatIsResumedIsNotPutAway by a replica that has not heard of it.
+func TestWhatIsResumedIsNotPutAway(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	d.cfg.Retention = time.Nanosecond
+	ctx, id := t.Context(), d.create(spec("c", 10)).ID
+	write := func(what string, do func(report.Epoch) (*report.Job, error)) *report.Job {
+		t.Helper()
+		j, err := do(d.table.Job(id).Owner)
+		if err != nil || j == nil {
+			t.Fatalf("%s: %v, %v", what, j, err)
+		}
+		return j
+	}
+	claim := func(report.Epoch) (*report.Job, error) {
+		_, err := d.table.Claim(ctx, id, 0, "w")
+		return d.table.Job(id), err
+	}
+	write("claim", claim)
+	failed := write("end", func(e report.Epoch) (*report.Job, error) {
+		return d.table.SetEnd(ctx, id, e, report.End{State: report.StateFailed, Reason: "test"})
+	})
+	write("resume", func(report.Epoch) (*report.Job, error) { return d.table.Resume(ctx, id, "jack", uuid.New()) })
+	write("claim", claim)
+	write("plan", func(e report.Epoch) (*report.Job, error) {
+		return d.table.SetPlan(ctx, id, e, report.Plan{Chunks: []report.PlannedChunk{{Rows: 1}, {Rows: 1}}})
+	})
+	j := write("chunk", func(e report.Epoch) (*report.Job, error) {
+		return d.table.AddChunk(ctx, id, e, report.Chunk{N: 0, Object: report.Dir(failed.Spec.Job) + "00000-1-1.csv"})
+	})
+	d.write(j.Chunks[0].Object)
+	if failed.State != report.StateFailed {
+		t.Fatalf("it is %s", failed.State)
+	}
+	if err := d.service().retireOne(ctx, failed, time.Now().Add(time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if j = d.table.Job(id); j.State != report.StateRunning || j.Plan == nil || j.Chunks[0] == nil {
+		t.Errorf("it is %s, with plan %v and %d chunks", j.State, j.Plan, len(j.Chunks))
+	}
+	if !d.objects("")[j.Chunks[0].Object] {
+		t.Error("the chunk's object is gone")
+	}
+}
+
 func (d *desk) write(name string) {
 	d.t.Helper()
 	if err := d.files.Bucket().WriteAll(d.t.Context(), name, []byte("x"), nil); err != nil {
@@ -156,6 +201,13 @@ func TestTheStoreOfAnotherTableIsNotSwept(t *testing.T) {
 	}
 	if !d.objects("")[theirs] {
 		t.Error("an object of another table was deleted")
+	}
+	// It is not tried again with every change of the table.
+	if again := other.service().sweepAt(t.Context(), time.Now()); again != sweepAgain {
+		t.Errorf("it is swept again after %v", again)
+	}
+	if again := s.sweepAt(t.Context(), time.Now()); again != s.cfg.OrphanAge {
+		t.Errorf("it is swept again after %v", again)
 	}
 	if err := s.sweep(t.Context(), time.Now().Add(time.Minute)); err != nil || d.objects("")[theirs] {
 		t.Errorf("the table's own sweep: %v", err)

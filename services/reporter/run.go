@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +26,9 @@ const (
 	// In a lease, an owner says this often that it lives: while rows move, and
 	// when they do not.
 	movesInLease, beatsInLease = 30, 6
+	// mostTakeovers is how many owners in a row may end over the same step. Then
+	// it is the report that they end of.
+	mostTakeovers = 5
 )
 
 // run is a job that this replica owns, or is about to claim.
@@ -79,6 +83,7 @@ func (r *run) lost() {
 
 // turn claims the job unless it is ours, and does the next step of it.
 func (r *run) turn(j *report.Job, silent bool) {
+	defer r.recovered()
 	err := error(nil)
 	if r.epoch == 0 {
 		var ours bool
@@ -95,12 +100,26 @@ func (r *run) turn(j *report.Job, silent bool) {
 	}
 }
 
+// recovered, deferred, makes a panic the end of this report: it must not be that
+// of the others, nor come again and again.
+func (r *run) recovered() {
+	p := recover()
+	if p == nil {
+		return
+	}
+	r.log.Error("a turn panicked", zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
+	if r.epoch != 0 {
+		r.failed(fmt.Errorf("%w: %v", errPanic, p))
+	}
+}
+
 // claim makes the job ours; false when it is not to be had.
 func (r *run) claim(j *report.Job, silent bool) (bool, error) {
 	if silent {
 		// It may be us who heard nothing.
 		heard := j.Heard
 		if err := r.table.Fresh(r.ctx); err != nil {
+			r.deaf.Store(time.Now().UnixNano())
 			return false, err
 		}
 		if j = r.table.Job(r.id); j == nil || j.State.Over() || j.Heard != heard {
@@ -134,6 +153,10 @@ func (r *run) claim(j *report.Job, silent bool) (bool, error) {
 	}
 	r.took(j)
 	r.beats.Go(r.beat)
+	if j.Takeovers >= mostTakeovers {
+		r.failed(errPoison)
+		return false, nil
+	}
 	return true, nil
 }
 
@@ -165,8 +188,8 @@ func (r *run) took(j *report.Job) {
 	r.done = done
 }
 
-// step does what is next: it plans, makes a chunk, publishes. A chunk at most;
-// what is quick goes with it.
+// step does what is next: it plans a large report, or makes a chunk. What is quick
+// goes with it: the header, the end, and of a small report all.
 func (r *run) step() error {
 	j := r.table.Job(r.id)
 	if !r.owns(j) {
@@ -178,22 +201,25 @@ func (r *run) step() error {
 			return err
 		}
 		r.worked(j)
+		if len(j.Plan.Chunks) > 1 {
+			return nil
+		}
 	}
-	n, missing := nextChunk(j)
-	for ; missing; n, missing = nextChunk(j) {
+	for made := false; ; {
+		n, missing := nextChunk(j)
+		if !missing {
+			return r.publish(j)
+		}
+		if made {
+			return nil
+		}
 		var err error
 		if j, err = r.chunk(j, n); err != nil {
 			return err
 		}
 		r.worked(j)
-		if n != report.Header {
-			break
-		}
+		made = n != report.Header
 	}
-	if _, missing := nextChunk(j); missing {
-		return nil
-	}
-	return r.publish(j)
 }
 
 // nextChunk is the first that is missing, false when none is.
@@ -232,8 +258,11 @@ func (r *run) failed(err error) {
 	now := time.Now()
 	if r.tries++; r.tries == 1 {
 		r.since = now
-		if errors.Is(err, errStalled) {
+		switch {
+		case errors.Is(err, errStalled):
 			r.since = now.Add(-r.cfg.GiveUp / stallsToGiveUp)
+		case errors.Is(err, errSlow):
+			r.since = now.Add(-r.cfg.GiveUp)
 		}
 	}
 	why := explain(err)
@@ -264,7 +293,7 @@ func (r *run) settle(write func(context.Context) (*report.Job, error), there fun
 			return nil, errLost
 		}
 		if !errors.Is(err, ktable.ErrUnconfirmed) {
-			return nil, err
+			return nil, fmt.Errorf("%w: %w", errKafka, err)
 		}
 		r.metrics.failures.WithLabelValues(whatKafka).Inc()
 		r.say(troubleKafka)
@@ -339,32 +368,52 @@ func (r *run) progress(now time.Time) report.Progress {
 }
 
 // watch ends an attempt in which nothing moves: a connection that is frozen ends
-// by itself only after a quarter of an hour, or never.
+// by itself only after a quarter of an hour, or never. Of ClickHouse nothing is
+// heard before the first rows, which may be the last that it finds: it has longer.
 type watch struct {
-	ctx   context.Context
-	timer *time.Timer
-	long  time.Duration
-	stop  context.CancelFunc
+	ctx               context.Context
+	timer             *time.Timer
+	moving, answering time.Duration // how long nothing may be heard
+	asked             atomic.Bool   // ClickHouse has not answered yet
+	stop              context.CancelFunc
 }
 
 // watched is the context of an attempt, which the caller stops.
 func (r *run) watched() (context.Context, *watch) {
 	ctx, cancel := context.WithCancelCause(r.ctx)
-	w := &watch{ctx: ctx, long: r.cfg.GiveUp / stallsToGiveUp}
-	w.timer = time.AfterFunc(w.long, func() { cancel(errStalled) })
+	w := &watch{ctx: ctx, moving: r.cfg.GiveUp / stallsToGiveUp, answering: r.cfg.GiveUp}
+	w.timer = time.AfterFunc(w.moving, func() {
+		if w.asked.Load() {
+			cancel(errSlow)
+		} else {
+			cancel(errStalled)
+		}
+	})
 	w.stop = func() { w.timer.Stop(); cancel(nil) }
 	return ctx, w
 }
 
+// ask tells that ClickHouse is given a statement.
+func (w *watch) ask() {
+	w.asked.Store(true)
+	w.timer.Reset(w.answering)
+}
+
 // on tells that something moves.
-func (w *watch) on() { w.timer.Reset(w.long) }
+func (w *watch) on() {
+	w.asked.Store(false)
+	w.timer.Reset(w.moving)
+}
 
 // why is err, of an attempt, with what the watch knows.
 func (w *watch) why(err error) error {
+	cause := context.Cause(w.ctx)
 	switch {
-	case !errors.Is(context.Cause(w.ctx), errStalled):
+	case errors.Is(cause, errSlow):
+		return fmt.Errorf("%w: %w", errSlow, err)
+	case !errors.Is(cause, errStalled):
 		return err
-	case errors.Is(err, errStored):
+	case errors.Is(err, errStored), errors.Is(err, errUnread):
 		return fmt.Errorf("%w: %w", errStalled, err)
 	}
 	return fmt.Errorf("%w: %w: %w", errAway, errStalled, err)

@@ -158,7 +158,7 @@ func (s *scheduler) look(ctx context.Context, now time.Time) {
 			return
 		}
 		s.turns.took(j)
-		s.start(ctx, j, s.leases.silent(j, now, s.cfg.Lease))
+		s.start(ctx, j, s.silent(j, now))
 	}
 }
 
@@ -211,7 +211,7 @@ func (s *scheduler) candidates(alive []*report.Job, now time.Time) (free bool, s
 			if first := queued[subscription(j)]; first == nil || j.ID < first.ID {
 				queued[subscription(j)] = j
 			}
-		case j.Owner == 0 || s.ours(j) || s.leases.silent(j, now, s.cfg.Lease):
+		case j.Owner == 0 || s.ours(j) || s.silent(j, now):
 			some = append(some, j)
 		}
 	}
@@ -226,6 +226,12 @@ func (s *scheduler) candidates(alive []*report.Job, now time.Time) (free bool, s
 // ours says that this replica owns a job by the table: by a claim that landed
 // though it was in doubt, when there is no run of it.
 func (s *service) ours(j *report.Job) bool { return j.Owner != 0 && j.Worker == s.worker }
+
+// silent says that nothing was heard of the job's owner for as long as a lease,
+// while we could hear: silence counts anew when we learn that we could not.
+func (s *scheduler) silent(j *report.Job, now time.Time) bool {
+	return now.Sub(time.Unix(0, s.deaf.Load())) >= s.cfg.Lease && s.leases.silent(j, now, s.cfg.Lease)
+}
 
 // start gives a job its turn. silent says that its owner is.
 func (s *scheduler) start(ctx context.Context, j *report.Job, silent bool) {
@@ -256,7 +262,8 @@ func (s *scheduler) start(ctx context.Context, j *report.Job, silent bool) {
 	})
 }
 
-// stop lets the turns in hand end, for a while, and gives all jobs back.
+// stop lets the turns in hand end, for a while, and gives all jobs back but those
+// whose turn does not end.
 func (s *service) stop() {
 	over := make(chan struct{})
 	go func() {
@@ -272,18 +279,25 @@ func (s *service) stop() {
 		r.end(errStopped)
 	}
 	s.mu.Unlock()
-	<-over
+	select {
+	case <-over:
+	case <-time.After(stopTimeout):
+		s.log.Warn("a turn does not end; others take its report over later")
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	var released sync.WaitGroup
-	for id, r := range s.runs { // no turn is left
-		if !errors.Is(context.Cause(r.ctx), errStopped) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, r := range s.runs {
+		if r.busy || !errors.Is(context.Cause(r.ctx), errStopped) {
 			continue
 		}
+		epoch := r.epoch
 		released.Go(func() {
 			r.beats.Wait()
 			// If we die before: others notice our silence.
-			if err := s.table.Release(ctx, id, r.epoch); err != nil {
+			if err := s.table.Release(ctx, id, epoch); err != nil {
 				s.log.Warn("a report is not given back; others take it over later", zap.Int64("report", id), zap.Error(err))
 			}
 		})

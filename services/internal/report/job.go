@@ -24,6 +24,8 @@ type Job struct {
 	Place int64
 	// Last is the place of its last record: it is another once the job has changed.
 	Last int64
+	// Past are the runs before the present one, oldest first.
+	Past []Run
 	// Call is the callId of the present run, or the last; Submitted is when that
 	// was asked for, Began when it was first claimed, the zero time before.
 	Call      uuid.UUID
@@ -41,6 +43,10 @@ type Job struct {
 	// First is the claim that made it Running; 0: none. Of two jobs, that with the
 	// lower runs for longer.
 	First Epoch
+	// Takeovers is how many owners one after the other were silent until another
+	// took the job over, and none of them came to a plan or a chunk: a job with
+	// many is what its owners die of. 0 once it is over.
+	Takeovers int
 
 	Plan     *Plan          // nil until it is planned
 	Chunks   map[int]*Chunk // those that are complete, by N
@@ -49,6 +55,14 @@ type Job struct {
 
 	keys   []string // all of the job's keys
 	queued int64    // Place when it was queued last
+	tidied bool     // Progress is of chunks that may be forgotten
+}
+
+// Run is one that ended, and was followed by another.
+type Run struct {
+	Call                    uuid.UUID
+	Submitted, Began, Ended time.Time // Began is the zero time if it never did
+	Outcome                 string    // why it has no file
 }
 
 // event is a record of a job with its place.
@@ -95,6 +109,9 @@ func (j *Job) apply(e event) {
 	case j.Spec == nil: // it was removed: these are left over
 	case e.Claim != nil:
 		if !j.State.Over() && j.Owner == e.Claim.Prev {
+			if j.Owner != 0 { // who stops in peace releases before
+				j.Takeovers++
+			}
 			j.own(Epoch(e.offset), e.Claim.Worker)
 			if j.State == StateQueued {
 				j.Began, j.First = e.at, j.Owner
@@ -103,6 +120,7 @@ func (j *Job) apply(e event) {
 		}
 	case e.Resume != nil:
 		if j.State == StateFailed {
+			j.Past = append(j.Past, j.run())
 			j.End, j.Call, j.Submitted, j.Began, j.First, j.Ended = nil, e.Resume.Call, e.at, time.Time{}, 0, time.Time{}
 			j.own(0, "")
 			j.enter(StateQueued, "", e)
@@ -116,6 +134,10 @@ func (j *Job) apply(e event) {
 	case e.Expire != nil:
 		if j.State.Over() && j.State != StateExpired {
 			j.enter(StateExpired, e.Expire.Why, e)
+		}
+	case e.Tidy != nil: // the first has seen all chunks
+		if j.settled() && !j.tidied {
+			j.Progress, j.tidied = *e.Tidy, true
 		}
 	case j.Owner != 0 && epochOf(e.key) == j.Owner: // the others are the owner's alone
 		j.Heard = e.offset
@@ -135,11 +157,11 @@ func (j *Job) applyOwners(e event) {
 		}
 	case e.Plan != nil:
 		if j.Plan == nil {
-			j.Plan = e.Plan
+			j.Plan, j.Takeovers = e.Plan, 0
 		}
 	case e.Chunk != nil:
 		if j.Chunks[e.Chunk.N] == nil {
-			j.Chunks[e.Chunk.N] = e.Chunk
+			j.Chunks[e.Chunk.N], j.Takeovers = e.Chunk, 0
 		}
 	case e.Progress != nil:
 		j.Progress = *e.Progress
@@ -164,8 +186,11 @@ func (j *Job) own(by Epoch, worker string) {
 	}
 }
 
+// settled says that it neither runs nor ever will.
+func (j *Job) settled() bool { return j.State.Over() && j.State != StateFailed }
+
 func (j *Job) enter(s State, why string, e event) {
-	j.State, j.Reason, j.Since, j.Place = s, why, e.at, e.offset
+	j.State, j.Reason, j.Since, j.Place, j.Takeovers = s, why, e.at, e.offset, 0
 	if s == StateQueued {
 		j.queued = e.offset
 	}

@@ -42,7 +42,7 @@ func draw(t *rapid.T, epochs []Epoch, offset int64) event {
 	unique := "x" + strconv.FormatInt(offset, 10)
 	kind := rapid.SampledFrom([]string{
 		kindClaim, kindClaim, kindProgress, kindProgress, kindProgress, kindChunk, kindChunk, kindPlan,
-		kindRelease, kindEnd, kindCancel, kindResume, kindExpire,
+		kindRelease, kindEnd, kindCancel, kindResume, kindExpire, kindTidy,
 	}).Draw(t, "kind")
 	var r Record
 	switch kind {
@@ -65,6 +65,9 @@ func draw(t *rapid.T, epochs []Epoch, offset int64) event {
 		return at(key(1, kind, unique), offset, r)
 	case kindResume:
 		r.Resume = &resume{Call: uuid.NewSHA1(uuid.Nil, []byte(unique))}
+		return at(key(1, kind, unique), offset, r)
+	case kindTidy:
+		r.Tidy = &Progress{Rows: offset}
 		return at(key(1, kind, unique), offset, r)
 	case kindExpire:
 		r.Expire = &by{Why: unique}
@@ -117,7 +120,7 @@ func TestAZombieChangesNothing(t *testing.T) {
 				}
 			}
 			e := draw(t, zombies, events[n-1].offset+1)
-			if e.Cancel != nil || e.Resume != nil || e.Expire != nil {
+			if e.Cancel != nil || e.Resume != nil || e.Expire != nil || e.Tidy != nil {
 				continue // not an owner's
 			}
 			with = append(with, e)
@@ -164,17 +167,96 @@ func TestTheStatesOfAJob(t *testing.T) {
 	}
 	step("1/cancel/a", Record{Cancel: &by{}}, StateFailed, 0) // too late
 	j = step("1/resume/a", Record{Resume: &resume{Call: uuid.Max}}, StateQueued, 0)
-	if j.Call != uuid.Max || j.End != nil || len(j.Chunks) != 1 || len(j.Calls()) != 1 {
+	if j.Call != uuid.Max || j.End != nil || len(j.Chunks) != 1 || len(j.RunCalls()) != 1 {
 		t.Errorf("a job that is resumed has call %s, end %v, %d chunks", j.Call, j.End, len(j.Chunks))
 	}
 	step("1/resume/b", Record{Resume: &resume{Call: uuid.Nil}}, StateQueued, 0)
+	queued := j
 	step("1/claim/f", Record{Claim: &claim{Prev: 0}}, StateRunning, 15)
-	step("1/expire/a", Record{Expire: &by{}}, StateRunning, 15) // it is not over
-	step("1/end/15/a", Record{End: &End{State: StateFinished, Rows: 12, Bytes: 24}}, StateFinished, 0)
+	j = step("1/release/15/a", Record{Release: &release{Undo: true}}, StateQueued, 0)
+	if j.Place != 13 || j.Place != queued.Place || !j.Since.Equal(queued.Since) {
+		t.Errorf("a claim after a resume that was taken back left place %d, since %v, want %d, %v", j.Place, j.Since, queued.Place, queued.Since)
+	}
+	step("1/claim/g", Record{Claim: &claim{Prev: 0}}, StateRunning, 17)
+	step("1/expire/a", Record{Expire: &by{}}, StateRunning, 17) // it is not over
+	step("1/end/17/a", Record{End: &End{State: StateFinished, Rows: 12, Bytes: 24}}, StateFinished, 0)
 	step("1/resume/c", Record{Resume: &resume{Call: uuid.Nil}}, StateFinished, 0)
 	first := step("1/expire/b", Record{Expire: &by{}}, StateExpired, 0)
 	again := step("1/expire/c", Record{Expire: &by{}}, StateExpired, 0)
 	if !again.Since.Equal(first.Since) {
 		t.Error("expiring twice moved the moment")
+	}
+}
+
+// TestTakeoversAreCounted of owners that were silent and brought nothing.
+func TestTakeoversAreCounted(t *testing.T) {
+	t.Parallel()
+	var events []event
+	step := func(key string, r Record, want int) {
+		t.Helper()
+		events = append(events, at(key, int64(len(events)+1), r))
+		if j := compacted(events); j.Takeovers != want {
+			t.Fatalf("after record %d, %s: %d takeovers, want %d", len(events), key, j.Takeovers, want)
+		}
+	}
+	step("1/spec", Record{Spec: &Spec{}}, 0)
+	step("1/claim/a", Record{Claim: &claim{Prev: 0}}, 0)
+	step("1/claim/b", Record{Claim: &claim{Prev: 2}}, 1)
+	step("1/claim/c", Record{Claim: &claim{Prev: 2}}, 1) // it lost
+	step("1/progress/3", Record{Progress: &Progress{Rows: 1}}, 1)
+	step("1/release/3/a", Record{Release: &release{}}, 1)
+	step("1/claim/d", Record{Claim: &claim{Prev: 0}}, 1)
+	step("1/claim/e", Record{Claim: &claim{Prev: 7}}, 2)
+	step("1/plan/7/a", Record{Plan: &Plan{}}, 2) // a zombie's
+	step("1/plan/8/a", Record{Plan: &Plan{}}, 0)
+	step("1/claim/f", Record{Claim: &claim{Prev: 8}}, 1)
+	step("1/plan/11/a", Record{Plan: &Plan{}}, 1) // it has one
+	step("1/chunk/11/a", Record{Chunk: &Chunk{N: 0}}, 0)
+	step("1/claim/g", Record{Claim: &claim{Prev: 11}}, 1)
+	step("1/chunk/14/a", Record{Chunk: &Chunk{N: 0}}, 1) // it has that
+	step("1/end/14/a", Record{End: &End{State: StateFailed}}, 0)
+	step("1/resume/a", Record{Resume: &resume{}}, 0)
+	step("1/claim/h", Record{Claim: &claim{Prev: 0}}, 0)
+	step("1/claim/i", Record{Claim: &claim{Prev: 18}}, 1)
+}
+
+// TestCallsOfAllRuns: the run that failed and was resumed before anybody told
+// that it ended is told as ended.
+func TestCallsOfAllRuns(t *testing.T) {
+	t.Parallel()
+	first, second, third := uuid.UUID{1}, uuid.UUID{2}, uuid.UUID{3}
+	records := []struct {
+		key string
+		r   Record
+	}{
+		{"1/spec", Record{Spec: &Spec{Job: first}}},
+		{"1/claim/a", Record{Claim: &claim{}}},
+		{"1/end/2/a", Record{End: &End{State: StateFailed, Reason: "full"}}},
+		{"1/resume/a", Record{Resume: &resume{Call: second}}},
+		{"1/claim/b", Record{Claim: &claim{}}},
+		{"1/end/5/a", Record{End: &End{State: StateFailed, Reason: "still full"}}},
+		{"1/resume/b", Record{Resume: &resume{Call: third}}},
+		{"1/cancel/a", Record{Cancel: &by{}}},
+		{"1/expire/a", Record{Expire: &by{}}},
+	}
+	var events []event
+	for i, r := range records {
+		events = append(events, at(r.key, int64(i+1), r.r))
+	}
+	j := compacted(events)
+	var got []string
+	for _, c := range j.Calls() {
+		got = append(got, fmt.Sprintf("%.2s %s %d-%d %d ms %s", c.CallID, c.State, c.SubmittedDate, c.UpdatedDate, c.DurationMs, c.Reason))
+	}
+	want := []string{
+		"01 Queued 1-1 0 ms ", "01 Running 1-2 0 ms ", "01 Finished 1-3 1 ms Failed: full",
+		"02 Queued 4-4 0 ms ", "02 Running 4-5 0 ms ", "02 Finished 4-6 1 ms Failed: still full",
+		"03 Queued 7-7 0 ms ", "03 Finished 7-8 0 ms Cancelled",
+	}
+	if diff := gocmp.Diff(got, want); diff != "" {
+		t.Errorf("-got +want:\n%s", diff)
+	}
+	if diff := gocmp.Diff(j.RunCalls(), j.Calls()[6:]); diff != "" {
+		t.Errorf("the last run's are others:\n%s", diff)
 	}
 }

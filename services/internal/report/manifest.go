@@ -43,6 +43,9 @@ type Manifest struct {
 	Rows   int64  `json:"rows"`
 	Bytes  int64  `json:"bytes"`
 	SHA256 string `json:"sha256"` // of the whole file
+	// MissingRows is how many rows retention deleted while the report was made: they
+	// were there when it was planned, and are not in it.
+	MissingRows int64 `json:"missingRows,omitempty"`
 	// Parts are the file, in order and without gaps.
 	Parts []Part `json:"parts"`
 }
@@ -54,6 +57,8 @@ type Part struct {
 	Bytes  int64  `json:"bytes"`
 	SHA256 string `json:"sha256"`
 	Rows   int64  `json:"rows"`
+	// MissingRows are those of its span that are not in it: see Manifest.
+	MissingRows int64 `json:"missingRows,omitempty"`
 	// Span is what events of it; nil for a header or a footer.
 	*Span
 }

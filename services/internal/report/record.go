@@ -23,6 +23,7 @@ type Record struct {
 	Cancel   *by       `json:"cancel,omitempty"`
 	Resume   *resume   `json:"resume,omitempty"`
 	Expire   *by       `json:"expire,omitempty"`
+	Tidy     *Progress `json:"tidy,omitempty"` // what the chunks came to that are forgotten
 }
 
 // Epoch is a claim's place in the table: of two, the higher is the later. 0 is
@@ -68,6 +69,7 @@ const (
 	kindCancel   = "cancel"   // + a random id
 	kindResume   = "resume"   // + a random id
 	kindExpire   = "expire"   // + a random id
+	kindTidy     = "tidy"     // + a random id
 )
 
 func key(id int64, kind string, more ...string) string {

@@ -192,11 +192,14 @@ type Progress struct {
 // End is how a run ended.
 type End struct {
 	State State `json:"state"` // StateFinished or StateFailed
-	// Reason says for people why it failed, and what to do.
+	// Reason says for people why it failed, and what to do; of one that finished,
+	// what is missing in its file.
 	Reason string `json:"reason,omitempty"`
 	Rows   int64  `json:"rows"`
 	Bytes  int64  `json:"bytes"` // of the download
 	SHA256 string `json:"sha256,omitempty"`
-	// Manifest is its object.
-	Manifest string `json:"manifest,omitempty"`
+	// Manifest is its object, ManifestSHA256 the SHA-256 of that one's bytes,
+	// hexadecimal.
+	Manifest       string `json:"manifest,omitempty"`
+	ManifestSHA256 string `json:"manifestSha256,omitempty"`
 }

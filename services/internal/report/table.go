@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 
@@ -37,6 +38,8 @@ type Table struct {
 	changes   *ktable.Changes[Record]                   // guarded by mu
 	records   map[int64]map[string]ktable.Entry[Record] // of each job, by key; guarded by mu
 	jobs      map[int64]*Job                            // guarded by mu
+	alive     map[int64]*Job                            // those of jobs that are not over; guarded by mu
+	byJob     map[uuid.UUID]*Job                        // jobs by Spec.Job; guarded by mu
 	leftovers map[int64]*Job                            // of jobs that were removed; guarded by mu
 	shared    bool                                      // jobs was returned: a change makes another map; guarded by mu
 }
@@ -80,7 +83,8 @@ func (t *Table) ID() uuid.UUID { return t.table.ID() }
 func (t *Table) Fresh(ctx context.Context) error { return t.table.Fresh(ctx, 0) }
 
 // Jobs returns what memory holds of all jobs, by id. Neither the map nor the
-// jobs are the caller's to change.
+// jobs are the caller's to change. It costs a copy of the map after each change:
+// who looks often takes Alive or Sorted.
 func (t *Table) Jobs() map[int64]*Job {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -97,11 +101,29 @@ func (t *Table) Job(id int64) *Job {
 	return t.jobs[id]
 }
 
+// ByJob returns the job of that Spec.Job; nil when memory has none.
+func (t *Table) ByJob(job uuid.UUID) *Job {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.refold()
+	return t.byJob[job]
+}
+
+// Alive returns the jobs that are not over, oldest first. It costs nothing for
+// those that are.
+func (t *Table) Alive() []*Job {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.refold()
+	return sorted(slices.Collect(maps.Values(t.alive)))
+}
+
 // refold folds the jobs anew of which records changed; t.mu is held.
 func (t *Table) refold() {
 	changed, anew := t.changes.Take()
 	if anew {
-		t.records, t.jobs, t.leftovers, t.shared = map[int64]map[string]ktable.Entry[Record]{}, map[int64]*Job{}, map[int64]*Job{}, false
+		t.records, t.leftovers = map[int64]map[string]ktable.Entry[Record]{}, map[int64]*Job{}
+		t.jobs, t.alive, t.byJob, t.shared = map[int64]*Job{}, map[int64]*Job{}, map[uuid.UUID]*Job{}, false
 	}
 	ids := map[int64]struct{}{}
 	for k, e := range changed {
@@ -123,7 +145,11 @@ func (t *Table) refold() {
 		t.jobs, t.shared = maps.Clone(t.jobs), false
 	}
 	for id := range ids {
+		if j := t.jobs[id]; j != nil && t.byJob[j.Spec.Job] == j {
+			delete(t.byJob, j.Spec.Job)
+		}
 		delete(t.jobs, id)
+		delete(t.alive, id)
 		delete(t.leftovers, id)
 		switch j := fold(id, t.records[id]); {
 		case len(j.keys) == 0:
@@ -131,21 +157,32 @@ func (t *Table) refold() {
 		case j.Spec == nil:
 			t.leftovers[id] = j
 		default:
-			t.jobs[id] = j
+			t.jobs[id], t.byJob[j.Spec.Job] = j, j
+			if !j.State.Over() {
+				t.alive[id] = j
+			}
 		}
 	}
 }
 
-// Sorted returns the jobs for which keep holds, oldest first.
+// Sorted returns the jobs for which keep holds, oldest first. keep does not ask
+// the table for anything.
 func (t *Table) Sorted(keep func(*Job) bool) []*Job {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.refold()
 	var some []*Job
-	for _, j := range t.Jobs() {
+	for _, j := range t.jobs {
 		if keep(j) {
 			some = append(some, j)
 		}
 	}
-	slices.SortFunc(some, func(a, b *Job) int { return cmp.Compare(a.ID, b.ID) })
-	return some
+	return sorted(some)
+}
+
+func sorted(jobs []*Job) []*Job {
+	slices.SortFunc(jobs, func(a, b *Job) int { return cmp.Compare(a.ID, b.ID) })
+	return jobs
 }
 
 // Get is Job, but waits for what the table holds by now before it says that
@@ -174,8 +211,13 @@ func (t *Table) allot(ctx context.Context) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, allotTimeout)
 	defer cancel()
 	for range maxAllot {
-		// One key: the topic keeps its last record, so that its offsets go on.
-		r, err := t.ids.ProduceSync(ctx, &kgo.Record{Key: []byte("last"), Value: []byte("1")}).First()
+		r, err := t.number(ctx)
+		if errors.Is(err, kerr.UnknownTopicID) || errors.Is(err, kerr.UnknownTopicOrPartition) {
+			// The topic was made anew: a producer that knows it by its old id would
+			// fail for ever.
+			t.ids.PurgeTopicsFromProducing(topic.ReportIDs)
+			r, err = t.number(ctx)
+		}
 		if err != nil {
 			return 0, fmt.Errorf("allot a report's number: %w", err)
 		}
@@ -185,6 +227,12 @@ func (t *Table) allot(ctx context.Context) (int64, error) {
 		}
 	}
 	return 0, fmt.Errorf("topic %s gave %d numbers that reports have already", topic.ReportIDs, maxAllot)
+}
+
+// number takes the next number, that is r.Offset + 1. All records have one key:
+// the topic keeps the last, so that its offsets go on.
+func (t *Table) number(ctx context.Context) (r *kgo.Record, err error) {
+	return t.ids.ProduceSync(ctx, &kgo.Record{Key: []byte("last"), Value: []byte("1")}).First()
 }
 
 // Claim makes the caller, who calls itself worker, the owner of a job whose owner
@@ -259,11 +307,19 @@ func (t *Table) Expire(ctx context.Context, id int64, why string) (*Job, error) 
 }
 
 // Tidy forgets the plan, the chunks and the progress of a job that neither runs
-// nor can be resumed: its manifest has what counts.
+// nor can be resumed: its manifest has what counts. It does nothing to another:
+// one that failed may be resumed at this moment, whatever the caller has seen.
 func (t *Table) Tidy(ctx context.Context, id int64) error {
 	j := t.Job(id)
-	if j == nil {
+	if j == nil || !j.settled() {
 		return nil
+	}
+	// What the chunks came to stays; of a file the end's record has it.
+	if !j.tidied && len(j.Chunks) > 0 && (j.End == nil || j.End.State != StateFinished) {
+		var err error
+		if j, err = t.put(ctx, id, Record{Tidy: &j.Progress}, kindTidy, uuid.NewString()); err != nil || j == nil {
+			return err
+		}
 	}
 	return t.drop(ctx, j, kindChunk, kindPlan, kindProgress)
 }

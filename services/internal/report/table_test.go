@@ -87,6 +87,20 @@ func agree(t testing.TB, at kafka.Config, tables ...*Table) {
 			t.Fatal(err)
 		}
 	}
+	for _, table := range tables {
+		alive := table.Sorted(func(j *Job) bool { return !j.State.Over() })
+		if !slices.Equal(table.Alive(), alive) {
+			t.Errorf("alive are %v, want %v", table.Alive(), alive)
+		}
+		for _, j := range table.Jobs() {
+			if table.ByJob(j.Spec.Job) != j {
+				t.Errorf("job %d is not found as %s", j.ID, j.Spec.Job)
+			}
+		}
+		if len(table.byJob) != len(table.jobs) {
+			t.Errorf("%d jobs have %d names", len(table.jobs), len(table.byJob))
+		}
+	}
 	for _, table := range tables[1:] {
 		if diff := gocmp.Diff(table.Jobs(), tables[0].Jobs(), cmpopts.IgnoreUnexported(Job{})); diff != "" {
 			t.Errorf("tables differ:\n%s", diff)
@@ -187,6 +201,38 @@ func TestResumeGoesOnWithTheChunks(t *testing.T) {
 	agree(t, at, table)
 }
 
+// TestWhatRunsAgainIsNotTidied: whoever tidies took it for one that failed.
+func TestWhatRunsAgainIsNotTidied(t *testing.T) {
+	t.Parallel()
+	at, _ := newTopics(t)
+	table := open(t, at)
+	j := must(t)(table.Create(t.Context(), Spec{Job: uuid.New()}))
+	tidy := func(want State) {
+		t.Helper()
+		before := table.Job(j.ID)
+		if err := table.Tidy(t.Context(), j.ID); err != nil {
+			t.Fatal(err)
+		}
+		if now := table.Job(j.ID); now.State != want || now.Plan == nil || now.Chunks[0] == nil || now.Last != before.Last {
+			t.Errorf("%s: a plan %v, chunks %v", now.State, now.Plan, now.Chunks)
+		}
+	}
+	e := claimed(t, table, j.ID, 0)
+	must(t)(table.SetPlan(t.Context(), j.ID, e, Plan{Chunks: []PlannedChunk{{}, {}}}))
+	must(t)(table.AddChunk(t.Context(), j.ID, e, Chunk{N: 0}))
+	tidy(StateRunning)
+	must(t)(table.SetEnd(t.Context(), j.ID, e, End{State: StateFailed}))
+	tidy(StateFailed)
+	must(t)(table.Resume(t.Context(), j.ID, "jack", uuid.New()))
+	tidy(StateQueued)
+	e = claimed(t, table, j.ID, 0)
+	must(t)(table.SetPlan(t.Context(), j.ID, e, Plan{Chunks: []PlannedChunk{{}, {}}}))
+	if now := must(t)(table.Expire(t.Context(), j.ID, "old")); now.State != StateRunning {
+		t.Errorf("one that runs is %s", now.State)
+	}
+	tidy(StateRunning)
+}
+
 func TestWhatIsOverExpiresAndIsRemoved(t *testing.T) {
 	t.Parallel()
 	at, _ := newTopics(t)
@@ -268,9 +314,11 @@ func TestNumbersGoOnBehindAnotherTopic(t *testing.T) {
 	if j := must(t)(fresh.Create(t.Context(), Spec{Job: uuid.New()})); j.ID != 4 {
 		t.Errorf("number %d, want 4", j.ID)
 	}
-	if len(fresh.Jobs()) != 4 {
-		t.Errorf("%d jobs, want 4", len(fresh.Jobs()))
+	// Who knew the topic before goes on with the new one.
+	if j := must(t)(table.Create(t.Context(), Spec{Job: uuid.New()})); j.ID != 5 {
+		t.Errorf("number %d, want 5", j.ID)
 	}
+	agree(t, at, table, fresh)
 }
 
 // TestATopicMadeAnewHasNoJobs also in a table that knew some.
@@ -347,8 +395,113 @@ func TestOnlyWhatChangedIsFoldedAgain(t *testing.T) {
 	}
 }
 
+// TestWhatHasNoFileShowsWhatItCameTo: rows and bytes of the chunks that were
+// complete, not of those under way, also when they are forgotten, by whoever and
+// however often.
+func TestWhatHasNoFileShowsWhatItCameTo(t *testing.T) {
+	t.Parallel()
+	at, _ := newTopics(t)
+	table, other := open(t, at), open(t, at)
+	for _, state := range []State{StateCancelled, StateExpired} {
+		j := must(t)(table.Create(t.Context(), Spec{Job: uuid.New()}))
+		e := claimed(t, table, j.ID, 0)
+		must(t)(table.SetPlan(t.Context(), j.ID, e, Plan{Chunks: []PlannedChunk{{}, {}, {}}}))
+		must(t)(table.AddChunk(t.Context(), j.ID, e, Chunk{N: 0, Rows: 5, Bytes: 50, Busy: 7}))
+		must(t)(table.AddChunk(t.Context(), j.ID, e, Chunk{N: 1, Rows: 6, Bytes: 60, Busy: 8}))
+		must(t)(table.SetProgress(t.Context(), j.ID, e, Progress{Rows: 13, Bytes: 130}))
+		if state == StateCancelled {
+			must(t)(table.Cancel(t.Context(), j.ID, "jack", ""))
+		} else {
+			must(t)(table.SetEnd(t.Context(), j.ID, e, End{State: StateFailed}))
+			must(t)(table.Expire(t.Context(), j.ID, "old"))
+		}
+		want := Progress{Rows: 11, Bytes: 110, Busy: 15}
+		shown := func(when string, chunks int, of *Job) {
+			t.Helper()
+			if of.State != state || of.Progress != want || len(of.Chunks) != chunks {
+				t.Errorf("%s %s: %+v of %d chunks, want %+v", of.State, when, of.Progress, len(of.Chunks), want)
+			}
+		}
+		shown("before it is tidied", 2, table.Job(j.ID))
+		// Who tidied before died behind the first chunk.
+		must(t)(table.put(t.Context(), j.ID, Record{Tidy: &want}, kindTidy, "a"))
+		for k := range table.records[j.ID] {
+			if _, kind, _ := parseKey(k); kind == kindChunk {
+				if err := table.table.Delete(t.Context(), k); err != nil {
+					t.Fatal(err)
+				}
+				break
+			}
+		}
+		shown("in the middle", 1, table.Job(j.ID))
+		if err := other.Fresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, table := range []*Table{other, table, other} {
+			if err := table.Tidy(t.Context(), j.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+		shown("when it is tidied", 0, other.Job(j.ID))
+		// One that is late has no say.
+		shown("after all", 0, must(t)(table.put(t.Context(), j.ID, Record{Tidy: &Progress{}}, kindTidy, "b")))
+	}
+	// Nobody died.
+	j := must(t)(table.Create(t.Context(), Spec{Job: uuid.New()}))
+	e := claimed(t, table, j.ID, 0)
+	must(t)(table.AddChunk(t.Context(), j.ID, e, Chunk{N: 0, Rows: 5}))
+	must(t)(table.Cancel(t.Context(), j.ID, "jack", ""))
+	if err := table.Tidy(t.Context(), j.ID); err != nil {
+		t.Fatal(err)
+	}
+	if j := table.Job(j.ID); j.Progress.Rows != 5 || len(j.Chunks) != 0 {
+		t.Errorf("%d rows, %d chunks", j.Progress.Rows, len(j.Chunks))
+	}
+	agree(t, at, table, other)
+}
+
+// TestTheAliveAreFound among many that are over, and those by their names.
+func TestTheAliveAreFound(t *testing.T) {
+	t.Parallel()
+	at, _ := newTopics(t)
+	table := open(t, at)
+	var jobs []*Job
+	for range 4 {
+		jobs = append(jobs, must(t)(table.Create(t.Context(), Spec{Job: uuid.New()})))
+	}
+	alive := func(want ...int64) {
+		t.Helper()
+		var ids []int64
+		for _, j := range table.Alive() {
+			ids = append(ids, j.ID)
+		}
+		if !slices.Equal(ids, want) {
+			t.Errorf("alive are %v, want %v", ids, want)
+		}
+	}
+	alive(1, 2, 3, 4)
+	must(t)(table.Cancel(t.Context(), 2, "jack", ""))
+	e := claimed(t, table, 3, 0)
+	alive(1, 3, 4)
+	must(t)(table.SetEnd(t.Context(), 3, e, End{State: StateFailed}))
+	alive(1, 4)
+	must(t)(table.Resume(t.Context(), 3, "jack", uuid.New()))
+	alive(1, 3, 4)
+	if err := table.Remove(t.Context(), 4); err != nil {
+		t.Fatal(err)
+	}
+	alive(1, 3)
+	if j := table.ByJob(jobs[1].Spec.Job); j == nil || j.State != StateCancelled {
+		t.Errorf("got %v", j)
+	}
+	if j := table.ByJob(jobs[3].Spec.Job); j != nil {
+		t.Errorf("one that was removed is still there: %v", j)
+	}
+	agree(t, at, table)
+}
+
 // BenchmarkOneOfTenThousandChanges is what a change of one job costs those who
-// look at all.
+// look at what runs.
 func BenchmarkOneOfTenThousandChanges(b *testing.B) {
 	at, cl := newTopics(b)
 	fillTable(b, cl, 10_000)
@@ -364,7 +517,7 @@ func BenchmarkOneOfTenThousandChanges(b *testing.B) {
 			b.Fatal(err)
 		}
 		began := time.Now()
-		reader.Jobs()
+		reader.Alive()
 		looked += time.Since(began)
 	}
 	b.ReportMetric(float64(looked.Microseconds())/float64(b.N), "µs/look")

@@ -3,6 +3,7 @@ package sqlgen
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -187,11 +188,14 @@ func (JSONLines) list(columns []*field.Field, _ param.Set) string {
 // and timestamps in milliseconds, in UTC.
 type Parquet struct{}
 
+// ParquetGroupRows is how many rows a row group has, about.
+const ParquetGroupRows = 250_000
+
 func (Parquet) format() (string, map[string]string) {
 	return "Parquet", map[string]string{
 		"output_format_parquet_string_as_string":   "1",
 		"output_format_parquet_compression_method": "zstd",
-		"output_format_parquet_row_group_size":     "250000",
+		"output_format_parquet_row_group_size":     strconv.Itoa(ParquetGroupRows),
 		// Both would hold offsets that do not survive when files are joined.
 		"output_format_parquet_write_page_index":   "0",
 		"output_format_parquet_write_bloom_filter": "0",
