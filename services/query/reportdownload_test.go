@@ -2,6 +2,7 @@ package query
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/zap"
 
 	"github.com/auditrail/auditrail/services/internal/report"
@@ -204,8 +206,8 @@ func TestADamagedFileBreaksOff(t *testing.T) {
 						t.Errorf("%d bytes, %v", len(got), err)
 					}
 					return
-				case status == 503: // nothing was sent
-					if n > 0 || s.logs.FilterMessage("a download broke off").Len() > 0 {
+				case status == 410, status == 503: // nothing was sent
+					if n > 0 || (status == 410) != (name == "missing") || s.logs.FilterMessage("a download broke off").Len() > 0 {
 						t.Errorf("503 %s", got)
 					}
 					return
@@ -218,6 +220,98 @@ func TestADamagedFileBreaksOff(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// TestAManifestThatIsNotTheJobs: neither it nor a file is handed out.
+func TestAManifestThatIsNotTheJobs(t *testing.T) {
+	s := newServed(t, smallReport, []byte("one"), []byte("two"))
+	end := s.reports.table.Job(s.id).End
+	good, err := s.reports.files.Bucket().ReadAll(t.Context(), end.Manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w := s.do(t, &manager, "GET", reportAt(s.id, "/manifest"), ""); !bytes.Equal(w.Body.Bytes(), good) {
+		t.Errorf("%s\nis not what is in the store\n%s", w.Body, good)
+	}
+	j := *s.reports.table.Job(s.id)
+	for what, edit := range map[string]func(m *report.Manifest){
+		"another report":   func(m *report.Manifest) { m.ReportID++ },
+		"another job":      func(m *report.Manifest) { m.Job = "x" },
+		"another file":     func(m *report.Manifest) { m.SHA256 = digestOf([]byte("x")) },
+		"more bytes":       func(m *report.Manifest) { m.Bytes++; m.Parts[0].Bytes++ },
+		"more rows":        func(m *report.Manifest) { m.Rows++; m.Parts[0].Rows++ },
+		"what adds up not": func(m *report.Manifest) { m.Parts = m.Parts[1:] },
+		"another's part":   func(m *report.Manifest) { m.Parts[0].Object = "0190a0a5-b21e-7f43-9dfe-578a88ae01c9/x" },
+		"a part outside":   func(m *report.Manifest) { m.Parts[0].Object = "../secret" },
+		"a part before":    func(m *report.Manifest) { m.Parts[0].Offset = -1 },
+	} {
+		m := new(report.Manifest)
+		if err := json.Unmarshal(good, m); err != nil {
+			t.Fatal(err)
+		}
+		edit(m)
+		bad, err := json.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.object(t, end.Manifest, bad)
+		for _, path := range []string{"/manifest", "/download"} { // by its SHA-256
+			s.refused(t, manager, "GET", reportAt(s.id, path), 500)
+		}
+		older := *end
+		older.ManifestSHA256, j.End = "", &older // and by what it says
+		if _, _, err := s.manifest(t.Context(), &j); !errors.Is(err, errDamaged) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	s.object(t, end.Manifest, good[:len(good)-1])
+	s.refused(t, manager, "GET", reportAt(s.id, "/manifest"), 500)
+	if n := s.logs.FilterMessageSnippet("").FilterLevelExact(zap.ErrorLevel).Len(); n == 0 {
+		t.Error("that is not logged")
+	}
+	if err := s.reports.files.Bucket().Delete(t.Context(), end.Manifest); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/manifest", "/download"} {
+		w := s.do(t, &manager, "GET", reportAt(s.id, path), "")
+		if w.Code != 410 || !strings.Contains(w.Body.String(), "is gone from the store of reports. POST") || w.Header().Get("Retry-After") != "" {
+			t.Errorf("%s of a file that is lost: %d %v %s", path, w.Code, w.Header(), w.Body)
+		}
+	}
+}
+
+// TestADownloadMeetsTheEndOfItsReport: one that was deleted, or expired, since the
+// download began is not broken.
+func TestADownloadMeetsTheEndOfItsReport(t *testing.T) {
+	for what, end := range map[string]func(*served) error{
+		"deleted": func(s *served) error { return s.reports.table.Remove(t.Context(), s.id) },
+		"expired": func(s *served) error {
+			_, err := s.reports.table.Expire(t.Context(), s.id, "kept for 720h0m0s")
+			return err
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			s := newServed(t, smallReport, someParts(60)...) // far more than the network buffers
+			resp := s.get(t, "GET", reportAt(s.id, "/download"))
+			if _, err := io.ReadFull(resp.Body, make([]byte, 1000)); err != nil {
+				t.Fatal(err)
+			}
+			job := s.reports.table.Job(s.id).Spec.Job
+			if err := end(s); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.reports.files.Delete(t.Context(), job); err != nil {
+				t.Fatal(err)
+			}
+			if rest, err := io.ReadAll(resp.Body); err == nil {
+				t.Errorf("%d bytes and no error", len(rest))
+			}
+			until(t, "it is counted", func() bool { return testutil.ToFloat64(s.metrics.downloads.WithLabelValues("gone")) == 1 })
+			if n := s.logs.FilterMessage("a download broke off").Len(); n > 0 || testutil.ToFloat64(s.metrics.downloads.WithLabelValues("broken")) > 0 {
+				t.Error("it is counted as broken")
+			}
+		})
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/auditrail/auditrail/services/internal/identity"
+	"github.com/auditrail/auditrail/services/internal/problem"
 	"github.com/auditrail/auditrail/services/internal/report"
 )
 
@@ -67,7 +68,7 @@ func (b *bench) finish(t testing.TB, id int64, parts ...[]byte) *report.Manifest
 	}
 	manifest := report.PartObject(s, "manifest", epoch, 1, ".json")
 	b.object(t, manifest, raw)
-	j, err := b.reports.table.SetEnd(t.Context(), id, epoch, report.End{State: report.StateFinished, Rows: m.Rows, Bytes: m.Bytes, SHA256: m.SHA256, Manifest: manifest})
+	j, err := b.reports.table.SetEnd(t.Context(), id, epoch, report.End{State: report.StateFinished, Rows: m.Rows, Bytes: m.Bytes, SHA256: m.SHA256, Manifest: manifest, ManifestSHA256: digestOf(raw)})
 	if err != nil || j.State != report.StateFinished {
 		t.Fatal(j, err)
 	}
@@ -159,7 +160,7 @@ func TestTheLifeOfAReport(t *testing.T) {
 	// Its requester resumes it: the same report, a call of its own.
 	var again submitted
 	b.ask(t, t, manager, "POST", reportAt(id, "/rerun"), "", &again)
-	if again.ReportID != id || again.Message != resumedMessage || again.State != report.StateQueued {
+	if again.ReportID != id || again.Message != resumedMessage {
 		t.Errorf("%+v", again)
 	}
 	if now := b.shows(t, manager, id); now.CallID == st.CallID || now.State != report.StateQueued || now.Created != st.Created {
@@ -192,7 +193,7 @@ func TestTheLifeOfAReport(t *testing.T) {
 	for _, path := range []string{download, reportAt(id, "/manifest")} {
 		b.refused(t, manager, "GET", path, 410, "expired on 20", "kept for 720h0m0s", "/rerun")
 	}
-	if st = b.shows(t, manager, id); st.State != report.StateExpired || st.Rows != 2 || st.Expires == nil {
+	if st = b.shows(t, manager, id); st.State != report.StateExpired || st.Rows != 2 || *st.TotalRows != 2 || st.Percent != 100 || st.Expires == nil {
 		t.Errorf("%+v", st)
 	}
 
@@ -214,9 +215,12 @@ func TestTheLifeOfAReport(t *testing.T) {
 
 	var did []string
 	for _, e := range b.audited(t, 12) {
+		if e.Action == "Rerun" && !strings.Contains(e.AuditComment, fmt.Sprintf("report %d", id)) {
+			t.Errorf("%+v", e)
+		}
 		did = append(did, e.Action+" "+e.Status)
 	}
-	want := "Create Requested,Create Success,Create Requested,Create Success,Rerun Requested,Rerun Success,Create Requested,Create Success," +
+	want := "Create Requested,Create Success,Create Requested,Create Success,Rerun Requested,Rerun Success,Rerun Requested,Rerun Success," +
 		"Cancel Requested,Cancel Success,Delete Requested,Delete Success"
 	if d := cmp.Diff(strings.Join(did, ","), want); d != "" {
 		t.Errorf("audit events (-got +want)\n%s", d)
@@ -340,4 +344,58 @@ func (b *bench) list(t testing.TB, id identity.Identity, query string) (a report
 	t.Helper()
 	b.ask(t, t, id, "GET", reportPath+query, "", &a)
 	return a
+}
+
+// TestWhatIsResumedIsNotDeleted: a report is resumed behind the look that says it
+// is over, and runs; then it is not removed. One that is over is, at whatever point
+// an earlier try stopped.
+func TestWhatIsResumedIsNotDeleted(t *testing.T) {
+	b := newReportBench(t, away(t), nil)
+	id := b.submit(t, manager, smallReport).ReportID
+	b.fail(t, id)
+	looked := b.reports.table.Job(id)
+	b.ask(t, t, manager, "POST", reportAt(id, "/rerun"), "", new(any))
+	object := report.ChunkObject(looked.Spec, 0, b.claim(t, id), 1)
+	b.object(t, object, []byte("x"))
+	err := b.remove(t.Context(), looked, "deleted by jack")
+	if p := problem.From(err); p == nil || p.HTTPStatus() != 409 || !strings.Contains(p.Detail, "The report is Running") {
+		t.Errorf("%v", err)
+	}
+	if st := b.shows(t, manager, id); st.State != report.StateRunning || len(b.objects(t)) != 1 {
+		t.Errorf("%+v %v", st, b.objects(t))
+	}
+	// Died before the records were removed: it is Expired, and deleted again.
+	b.ask(t, t, manager, "POST", reportAt(id, "/cancel"), "", new(any))
+	if _, err := b.reports.table.Expire(t.Context(), id, "deleted by jack"); err != nil {
+		t.Fatal(err)
+	}
+	b.refused(t, manager, "GET", reportAt(id, "/download"), 410, "deleted by jack")
+	if w := b.do(t, &manager, "DELETE", reportAt(id), ""); w.Code != http.StatusNoContent {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	b.refused(t, manager, "GET", reportAt(id), 404)
+	if objects := b.objects(t); len(objects) > 0 {
+		t.Errorf("left: %v", objects)
+	}
+	if p := problem.From(b.remove(t.Context(), looked, "deleted by jack")); p == nil || p.HTTPStatus() != 404 {
+		t.Errorf("removed twice: %v", p)
+	}
+}
+
+// TestTheRateOfTurns: a run that others' turns interrupt is not done as soon as one
+// that had all of the time.
+func TestTheRateOfTurns(t *testing.T) {
+	b := newReportBench(t, away(t), nil)
+	now := time.UnixMilli(1750000000000)
+	j := &report.Job{
+		Spec: &report.Spec{}, State: report.StateRunning, Began: now.Add(-20 * time.Second),
+		Plan: &report.Plan{Chunks: []report.PlannedChunk{{Rows: 1000}}}, Progress: report.Progress{Rows: 200, Busy: 5 * time.Second},
+	}
+	if st := b.status(j, now); st.RowsPerSecond != 10 || *st.EstimatedEnd != now.Add(80*time.Second).UnixMilli() {
+		t.Errorf("%d rows a second, end %d", st.RowsPerSecond, *st.EstimatedEnd)
+	}
+	j.Began = now.Add(-time.Second) // resumed, and had chunks
+	if st := b.status(j, now); st.RowsPerSecond != 40 || *st.EstimatedEnd != now.Add(20*time.Second).UnixMilli() {
+		t.Errorf("%d rows a second, end %d", st.RowsPerSecond, *st.EstimatedEnd)
+	}
 }
