@@ -56,10 +56,10 @@ func parseAsked(body []byte, members []string, rest func(*form)) (asked, error) 
 		rest(f)
 	}
 	a := f.asked()
-	if v, ok := f.id("customerUuid", identity.MaxID); ok {
+	if v, ok := f.id("customerUuid"); ok {
 		a.customerUUID = &v
 	}
-	if v, ok := f.id("userUuid", identity.MaxID); ok {
+	if v, ok := f.id("userUuid"); ok {
 		a.userUUID = &v
 	}
 	return a, f.err()

@@ -39,7 +39,7 @@ type Config struct {
 
 	Reports report.FilesConfig `embed:""`
 
-	RetentionDays   uint16        `help:"Days an event is kept after it happened, unless its subscription chose otherwise: that of ingest. A report says so when it is asked for what is older." default:"400"`
+	RetentionDays   uint16        `help:"Days an event is kept after it happened, unless its subscription chose otherwise: that of ingest. Reports say since when events are kept for certain; they are not cut there." default:"400"`
 	ReportRetention time.Duration `help:"How long a report's file is kept after it ended: that of reporter. Reports say when they expire." default:"720h"`
 
 	Limits  `embed:""`

@@ -80,7 +80,7 @@ func (s *Service) cancelReport(w http.ResponseWriter, r *http.Request, id identi
 		}
 		j = now
 		calls := j.Calls()
-		s.tellCall(calls[len(calls)-1])
+		s.tellCall(calls[len(calls)-1]) //nolint:contextcheck // nobody waits for the state of a call
 		return "", nil
 	})
 	if err != nil {
@@ -130,7 +130,7 @@ func (s *Service) resume(r *http.Request, id identity.Identity, j *report.Job) (
 	blocked := *j.Spec // as if it were asked for now
 	blocked.Job, blocked.Requester = call, s.requester(r, id)
 	if full := s.queueFull(&blocked, nil); full != "" {
-		return nil, s.blocked(&blocked, full)
+		return nil, s.blocked(&blocked, full) //nolint:contextcheck // nobody waits for the state of a call
 	}
 	var now *report.Job
 	err = s.recorded(r, id, eventOf("Rerun", j), func(ctx context.Context) (string, error) {
@@ -143,7 +143,7 @@ func (s *Service) resume(r *http.Request, id identity.Identity, j *report.Job) (
 		case now.Call != call:
 			return "", conflict(now, "somebody else repeated it at this moment.")
 		}
-		s.tellCall(now.RunCalls()[0])
+		s.tellCall(now.RunCalls()[0]) //nolint:contextcheck // nobody waits for the state of a call
 		return "", nil
 	})
 	return now, err

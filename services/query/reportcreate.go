@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -94,7 +95,7 @@ func (s *Service) create(r *http.Request, id identity.Identity, req reportReques
 		return nil, err
 	}
 	if full := s.queueFull(spec, nil); full != "" {
-		return nil, s.blocked(spec, full)
+		return nil, s.blocked(spec, full) //nolint:contextcheck // nobody waits for the state of a call
 	}
 	event := audit.Event{Action: "Create", TargetType: reportTarget, TargetName: spec.Name, AuditComment: describeSpec(spec)}
 	if again != nil {
@@ -103,7 +104,7 @@ func (s *Service) create(r *http.Request, id identity.Identity, req reportReques
 	var j *report.Job
 	err = s.recorded(r, id, event, func(ctx context.Context) (string, error) {
 		if j, err = s.reports.table.Create(ctx, *spec); err != nil {
-			return "", err
+			return inDoubt(err), err
 		}
 		if j == nil { // it was deleted before we looked
 			return "", problem.New(problem.KindConflict, "The report was deleted by somebody else at this moment.")
@@ -113,12 +114,21 @@ func (s *Service) create(r *http.Request, id identity.Identity, req reportReques
 			if err := s.reports.table.Remove(ctx, j.ID); err != nil {
 				return which, err
 			}
-			return which, s.blocked(spec, full)
+			return which, s.blocked(spec, full) //nolint:contextcheck // nobody waits for the state of a call
 		}
-		s.tellCall(j.Calls()[0])
+		s.tellCall(j.Calls()[0]) //nolint:contextcheck // nobody waits for the state of a call
 		return which, nil
 	})
 	return j, err
+}
+
+// inDoubt names the report that there may be after an error of Create; else it is
+// empty.
+func inDoubt(err error) string {
+	if doubt, ok := errors.AsType[*report.DoubtError](err); ok {
+		return fmt.Sprintf("perhaps report %d", doubt.ID)
+	}
+	return ""
 }
 
 func (s *Service) pinFailed(r *http.Request, err error) error {

@@ -2,11 +2,14 @@ package query
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/auditrail/auditrail/services/internal/identity"
+	"github.com/auditrail/auditrail/services/internal/ktable"
 	"github.com/auditrail/auditrail/services/internal/problem"
 	"github.com/auditrail/auditrail/services/internal/report"
 )
@@ -53,7 +57,7 @@ func (b *bench) finish(t testing.TB, id int64, parts ...[]byte) *report.Manifest
 	m := &report.Manifest{
 		ReportID: id, Job: s.Job.String(), Name: s.Name, Summary: s.Summary, CustomerUUID: s.Requester.CustomerUUID, UserUUID: s.Requester.UserUUID,
 		UserRole: string(s.Requester.UserRole), Columns: s.Columns, Format: s.Format, Compression: s.Compression, Timezone: s.Timezone,
-		Request: s.Request, StartDate: s.Start, EndDate: s.End, From: s.From(), Positions: s.Pin.Partitions, CompleteUpTo: s.Pin.Watermark,
+		Request: s.Request, StartDate: s.Start, EndDate: s.End, From: s.From(), KeptSince: s.KeptSince, Clipped: s.Clipped(), Positions: s.Pin.Partitions, CompleteUpTo: s.Pin.Watermark,
 		CreatedDate: time.Now().UnixMilli(), FinishedDate: time.Now().UnixMilli(), Rows: int64(len(parts)), SHA256: digestOf(bytes.Join(parts, nil)),
 	}
 	for n, p := range parts {
@@ -113,7 +117,7 @@ func TestTheLifeOfAReport(t *testing.T) {
 
 	st := b.shows(t, manager, id)
 	if st.State != report.StateQueued || st.QueuePlace != 1 || st.TotalRows != nil || st.Began != nil || st.Percent != 0 || st.FileName != "Yearly Ünit.csv.gz" || !st.Clipped ||
-		*st.Start != 1500000000000 || st.From <= *st.Start || strings.Join(st.Columns, ",") != "Details,Id" || st.CompleteUpTo == 0 || st.UserName != "jack" {
+		*st.Start != 1500000000000 || st.KeptSince != b.reports.table.Job(id).Spec.KeptSince || st.KeptSince <= *st.Start || strings.Join(st.Columns, ",") != "Details,Id" || st.CompleteUpTo == 0 || st.UserName != "jack" {
 		t.Errorf("%+v", st)
 	}
 	if n := b.shows(t, manager, second).QueuePlace; n != 2 {
@@ -397,5 +401,36 @@ func TestTheRateOfTurns(t *testing.T) {
 	j.Began = now.Add(-time.Second) // resumed, and had chunks
 	if st := b.status(j, now); st.RowsPerSecond != 40 || *st.EstimatedEnd != now.Add(20*time.Second).UnixMilli() {
 		t.Errorf("%d rows a second, end %d", st.RowsPerSecond, *st.EstimatedEnd)
+	}
+}
+
+// TestWhatIsInDoubtIsNamed: a creation that Kafka did not confirm names the report
+// that there may be, and is not to be repeated blindly.
+func TestWhatIsInDoubtIsNamed(t *testing.T) {
+	p := problem.From(writeFailed(fmt.Errorf("cancel: %w", ktable.ErrUnconfirmed)))
+	if p.HTTPStatus() != 503 || p.RetryAfter != 0 || !strings.Contains(p.Detail, "may or may not be done") {
+		t.Errorf("%+v", p)
+	}
+	p = problem.From(writeFailed(errors.New("refused")))
+	if p.HTTPStatus() != 503 || p.RetryAfter == 0 || !strings.Contains(p.Detail, "Nothing was done") {
+		t.Errorf("%+v", p)
+	}
+	b := newReportBench(t, away(t), nil)
+	id := b.submit(t, manager, smallReport).ReportID
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, reportPath, nil)
+	err := b.recorded(r, manager, eventOf("Create", b.reports.table.Job(id)), func(context.Context) (string, error) {
+		err := fmt.Errorf("report: %w", ktable.ErrUnconfirmed)
+		return inDoubt(errors.Join(err, &report.DoubtError{ID: 17})), err
+	})
+	if err == nil {
+		t.Error("no error")
+	}
+	events := b.audited(t, 4)
+	if e := events[3]; e.Status != "Unknown" || !strings.HasPrefix(e.AuditComment, "perhaps report 17: ") {
+		t.Errorf("%+v", e)
+	}
+	p = problem.From(writeFailed(&report.DoubtError{ID: 17}))
+	if p.RetryAfter != 0 || !strings.Contains(p.Detail, "may or may not be a report 17") || !strings.Contains(p.Detail, reportAt(17)) {
+		t.Errorf("%+v", p)
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/auditrail/auditrail/services/internal/field"
-	"github.com/auditrail/auditrail/services/internal/identity"
 	"github.com/auditrail/auditrail/services/internal/problem"
 	"github.com/auditrail/auditrail/services/internal/qql"
 	"github.com/auditrail/auditrail/services/internal/report"
@@ -69,10 +68,10 @@ func parseReport(body []byte) (req reportRequest, f *form, err error) {
 	if f, err = readForm(body, reportMembers); err != nil {
 		return req, nil, err
 	}
-	if v, ok := f.id("customerUuid", identity.MaxID); ok {
+	if v, ok := f.id("customerUuid"); ok {
 		req.customerUUID = &v
 	}
-	if v, ok := f.id("userUuid", identity.MaxID); ok {
+	if v, ok := f.id("userUuid"); ok {
 		req.userUUID = &v
 	}
 	f.userName()

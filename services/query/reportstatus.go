@@ -45,11 +45,11 @@ type reportStatus struct {
 	FileName    string             `json:"fileName"`
 	SHA256      string             `json:"sha256,omitempty"` // of the file
 
-	// Start and End are as asked, From is where it begins after clipping to what is
-	// kept.
+	// Start and End are as asked. Events before KeptSince may have been gone
+	// already: Clipped says that it was asked for from before.
 	Start        *int64 `json:"startDate"`
 	End          *int64 `json:"endDate"`
-	From         int64  `json:"from"`
+	KeptSince    int64  `json:"keptSince"`
 	Clipped      bool   `json:"clipped"`
 	CompleteUpTo int64  `json:"completeUpTo"`
 
@@ -66,7 +66,7 @@ func (s *Service) status(j *report.Job, now time.Time) reportStatus {
 		Created: j.Created.UnixMilli(), Began: dateOf(j.Began), Ended: dateOf(j.Ended),
 		Rows: j.Progress.Rows, Bytes: j.Progress.Bytes,
 		Format: spec.Format, Compression: spec.Compression, Timezone: spec.Timezone, Query: spec.Query, FileName: spec.Name + spec.Suffix(),
-		Start: spec.Start, End: spec.End, From: spec.From(), Clipped: spec.Clipped(), CompleteUpTo: spec.Pin.Watermark,
+		Start: spec.Start, End: spec.End, KeptSince: spec.KeptSince, Clipped: spec.Clipped(), CompleteUpTo: spec.Pin.Watermark,
 		UserUUID: of.UserUUID, UserName: of.UserName, UserRole: of.UserRole,
 	}
 	for _, name := range spec.Columns {

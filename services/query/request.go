@@ -16,6 +16,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/auditrail/auditrail/services/internal/field"
+	"github.com/auditrail/auditrail/services/internal/identity"
 	"github.com/auditrail/auditrail/services/internal/problem"
 )
 
@@ -198,7 +199,8 @@ func (f *form) text(name string) (value string, ok bool) {
 }
 
 // id returns a member that holds an opaque id: 1-64 bytes.
-func (f *form) id(name string, most int) (value string, ok bool) {
+func (f *form) id(name string) (value string, ok bool) {
+	const most = identity.MaxID
 	value, ok = f.text(name)
 	if ok && (value == "" || len(value) > most) {
 		f.violate(problem.Violation{

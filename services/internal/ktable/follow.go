@@ -113,7 +113,7 @@ type change[V any] struct {
 // decode lists what the fetched records change, and the offset after the last
 // of them, 0 when there is none. A value that cannot be read is none: to keep
 // the one before would make this process differ from those that start after
-// compaction has dropped that.
+// compaction has dropped that. Of a KeptUnread it is the zero value.
 func (t *Table[V]) decode(fetches kgo.Fetches) (changes []change[V], next int64) {
 	fetches.EachRecord(func(r *kgo.Record) {
 		next = r.Offset + 1
@@ -123,10 +123,17 @@ func (t *Table[V]) decode(fetches kgo.Fetches) (changes []change[V], next int64)
 		c := change[V]{key: string(r.Key)}
 		if len(r.Value) > 0 {
 			e := &Entry[V]{At: r.Timestamp, Offset: r.Offset}
-			if err := json.Unmarshal(r.Value, &e.Value); err != nil {
-				t.log.Error("a record of the table cannot be read; its key counts as absent: write the key again", zap.Int64("offset", r.Offset), zap.Error(err))
-			} else {
+			err := json.Unmarshal(r.Value, &e.Value)
+			_, kept := any(e.Value).(KeptUnread)
+			switch {
+			case err == nil:
 				c.entry = e
+			case kept:
+				e.Value = *new(V) // not half of it
+				c.entry = e
+				t.log.Error("a record of the table cannot be read; it is kept as it is: update this program, or write the key again", zap.String("key", c.key), zap.Int64("offset", r.Offset), zap.Error(err))
+			default:
+				t.log.Error("a record of the table cannot be read; its key counts as absent: write the key again", zap.Int64("offset", r.Offset), zap.Error(err))
 			}
 		}
 		changes = append(changes, c)

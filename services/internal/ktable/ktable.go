@@ -56,6 +56,11 @@ type Entry[V any] struct {
 	Offset int64
 }
 
+// KeptUnread is a type of values of which one that cannot be read, of a newer
+// version or damaged, is in the table as the zero value. Without it, its key
+// counts as absent.
+type KeptUnread interface{ KeptUnread() }
+
 // Table is a topic's state. V's JSON form is what the topic holds. Values are
 // shared: whoever gets one does not change what it points to. Safe for
 // concurrent use.

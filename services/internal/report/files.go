@@ -14,7 +14,7 @@ import (
 	"github.com/google/uuid"
 	"gocloud.dev/blob"
 	"gocloud.dev/blob/fileblob"
-	_ "gocloud.dev/blob/s3blob" // s3://
+	"gocloud.dev/blob/s3blob"
 	"gocloud.dev/gcerrors"
 )
 
@@ -31,13 +31,16 @@ type Files struct{ bucket *blob.Bucket }
 func OpenFiles(ctx context.Context, cfg FilesConfig) (*Files, error) {
 	b, err := openBucket(ctx, cfg.URL)
 	if err != nil {
-		return nil, fmt.Errorf("--report-store %s: %w", redacted(cfg.URL), err)
+		return nil, fmt.Errorf("--report-store: %w", err)
 	}
 	return &Files{b}, nil
 }
 
 func openBucket(ctx context.Context, where string) (*blob.Bucket, error) {
 	if strings.Contains(where, "://") {
+		if err := checkURL(where); err != nil {
+			return nil, err
+		}
 		return blob.OpenBucket(ctx, where)
 	}
 	dir, err := filepath.Abs(where)
@@ -51,12 +54,18 @@ func openBucket(ctx context.Context, where string) (*blob.Bucket, error) {
 	return fileblob.OpenBucket(dir, &fileblob.Options{NoTempDir: true, Metadata: fileblob.MetadataDontWrite, DirFileMode: 0o700})
 }
 
-// redacted is a URL without its password, for messages.
-func redacted(where string) string {
-	if u, err := url.Parse(where); err == nil {
-		return u.Redacted()
+// checkURL refuses what the opener's errors would repeat, be it a password.
+func checkURL(where string) error {
+	u, err := url.Parse(where)
+	switch {
+	case err != nil: // it quotes the URL
+		return errors.New("the URL cannot be parsed: give s3://bucket?region=us-east-1, or a folder")
+	case u.User != nil:
+		return errors.New("the URL has a user or a password: leave them out, credentials come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)")
+	case u.Scheme != s3blob.Scheme && u.Scheme != fileblob.Scheme:
+		return fmt.Errorf("no store is known by %q: give s3://bucket?region=us-east-1, or a folder", u.Scheme+"://")
 	}
-	return "(no URL)"
+	return nil
 }
 
 // Close ends the use of the store.
@@ -124,16 +133,45 @@ func IsMissing(err error) bool { return gcerrors.Code(err) == gcerrors.NotFound 
 // Delete deletes all objects of a job. What somebody still writes may come after
 // it.
 func (f *Files) Delete(ctx context.Context, job uuid.UUID) error {
-	for all := f.bucket.List(&blob.ListOptions{Prefix: Dir(job)}); ; {
+	return f.Each(ctx, Dir(job), func(o *blob.ListObject) error { return f.DeleteObject(ctx, o.Key) })
+}
+
+// DeleteObject deletes one object, if it is there.
+func (f *Files) DeleteObject(ctx context.Context, object string) error {
+	if err := f.bucket.Delete(ctx, object); err != nil && !IsMissing(err) {
+		return err
+	}
+	return nil
+}
+
+// listTries is how often a folder is listed that changes meanwhile.
+const listTries = 5
+
+// Each calls do with the objects whose names begin with prefix, in their order,
+// with some twice perhaps: a folder is listed while files are renamed and
+// deleted. It ends with the first error of do.
+func (f *Files) Each(ctx context.Context, prefix string, do func(*blob.ListObject) error) error {
+	for tries := 1; ; tries++ {
+		listing, err := f.each(ctx, prefix, do)
+		if !listing || !IsMissing(err) || tries == listTries {
+			return err
+		}
+	}
+}
+
+// each is Each, once; listing says that the error is of that.
+func (f *Files) each(ctx context.Context, prefix string, do func(*blob.ListObject) error) (listing bool, err error) {
+	all := f.bucket.List(&blob.ListOptions{Prefix: prefix})
+	for {
 		o, err := all.Next(ctx)
 		if errors.Is(err, io.EOF) {
-			return nil
+			return false, nil
 		}
 		if err != nil {
-			return err
+			return true, err
 		}
-		if err := f.bucket.Delete(ctx, o.Key); err != nil && !IsMissing(err) {
-			return err
+		if err := do(o); err != nil {
+			return false, err
 		}
 	}
 }

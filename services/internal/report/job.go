@@ -55,6 +55,7 @@ type Job struct {
 
 	keys   []string // all of the job's keys
 	queued int64    // Place when it was queued last
+	unread int      // records that this version does not know
 	tidied bool     // Progress is of chunks that may be forgotten
 }
 
@@ -95,6 +96,9 @@ func replay(id int64, events []event) *Job {
 	j := &Job{ID: id, Chunks: map[int]*Chunk{}}
 	for _, e := range events {
 		j.keys, j.Last = append(j.keys, e.key), e.offset
+		if e.unread() {
+			j.unread++
+		}
 		j.apply(e)
 	}
 	return j

@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/auditrail/auditrail/services/internal/ktable"
+	"github.com/auditrail/auditrail/services/internal/sqlgen"
 )
 
 // history draws what several owners, some of them zombies, users and the clock
@@ -258,5 +259,26 @@ func TestCallsOfAllRuns(t *testing.T) {
 	}
 	if diff := gocmp.Diff(j.RunCalls(), j.Calls()[6:]); diff != "" {
 		t.Errorf("the last run's are others:\n%s", diff)
+	}
+}
+
+// TestARangeIsWhatWasAskedFor: what is kept bounds it not.
+func TestARangeIsWhatWasAskedFor(t *testing.T) {
+	t.Parallel()
+	start := func(ms int64) *int64 { return &ms }
+	for _, c := range []struct {
+		start   *int64
+		from    int64
+		clipped bool
+	}{
+		{nil, sqlgen.MinInstant, false},
+		{start(999), 999, true},
+		{start(1000), 1000, false},
+		{start(-1 << 62), sqlgen.MinInstant, true},
+	} {
+		s := Spec{Start: c.start, KeptSince: 1000}
+		if s.From() != c.from || s.Clipped() != c.clipped {
+			t.Errorf("from %d, clipped %v, want %d, %v", s.From(), s.Clipped(), c.from, c.clipped)
+		}
 	}
 }

@@ -27,10 +27,12 @@ type Manifest struct {
 	Request     json.RawMessage `json:"request,omitempty"`
 
 	// StartDate and EndDate are the range that was asked for, null where open;
-	// From is where it begins after clipping to what is kept.
+	// From is where it begins. Events before KeptSince may have been gone already;
+	// Clipped says that some of those were asked for.
 	StartDate *int64 `json:"startDate"`
 	EndDate   *int64 `json:"endDate"`
 	From      int64  `json:"from"`
+	KeptSince int64  `json:"keptSince"`
 	Clipped   bool   `json:"clipped"`
 	// CompleteUpTo and Positions are the Pin: everything that Kafka accepted
 	// before the one is in the report, and nothing behind the others.

@@ -26,6 +26,13 @@ type Record struct {
 	Tidy     *Progress `json:"tidy,omitempty"` // what the chunks came to that are forgotten
 }
 
+// KeptUnread has the table keep a record that this version cannot read, as one
+// without a member: its job is not taken for removed.
+func (Record) KeptUnread() {}
+
+// unread says that this version does not know what the record says.
+func (r *Record) unread() bool { return *r == (Record{}) }
+
 // Epoch is a claim's place in the table: of two, the higher is the later. 0 is
 // nobody's.
 type Epoch int64

@@ -110,7 +110,7 @@ type Spec struct {
 	Start *int64 `json:"startDate,omitempty"`
 	End   *int64 `json:"endDate,omitempty"`
 	// KeptSince is the beginning of what the subscription's retention keeps, in
-	// milliseconds: the report begins there at the earliest.
+	// milliseconds. It bounds nothing: events before it may be gone already.
 	KeptSince int64 `json:"keptSince"`
 	// Now is when the report was asked for, in milliseconds.
 	Now int64 `json:"now"`
@@ -120,17 +120,18 @@ type Spec struct {
 	Request json.RawMessage `json:"request,omitempty"`
 }
 
-// From is the inclusive beginning of the report's range after clipping to what
-// is kept, in milliseconds.
+// From is the inclusive beginning of the report's range, in milliseconds: Start,
+// or the first instant that there is.
 func (s *Spec) From() int64 {
-	if s.Start != nil && *s.Start > s.KeptSince {
-		return *s.Start
+	if s.Start == nil {
+		return sqlgen.MinInstant
 	}
-	return s.KeptSince
+	return max(*s.Start, sqlgen.MinInstant)
 }
 
-// Clipped says that the range that was asked for began before what is kept. One
-// that is open at its beginning asks for what there is.
+// Clipped says that the range that was asked for begins before what is kept:
+// events before KeptSince may be gone. One that is open at its beginning asks for
+// what there is.
 func (s *Spec) Clipped() bool { return s.Start != nil && *s.Start < s.KeptSince }
 
 // Span is a part of a report's time.

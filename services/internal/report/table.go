@@ -33,6 +33,7 @@ const allotTimeout = 10 * time.Second
 type Table struct {
 	table *ktable.Table[Record]
 	ids   *kgo.Client
+	log   *zap.Logger
 
 	mu        sync.Mutex
 	changes   *ktable.Changes[Record]                   // guarded by mu
@@ -41,6 +42,7 @@ type Table struct {
 	alive     map[int64]*Job                            // those of jobs that are not over; guarded by mu
 	byJob     map[uuid.UUID]*Job                        // jobs by Spec.Job; guarded by mu
 	leftovers map[int64]*Job                            // of jobs that were removed; guarded by mu
+	unread    map[int64]struct{}                        // of which records are not understood, and that may be there; guarded by mu
 	shared    bool                                      // jobs was returned: a change makes another map; guarded by mu
 }
 
@@ -64,7 +66,7 @@ func Open(ctx context.Context, cfg kafka.Config, log *zap.Logger) (*Table, error
 		ids.Close()
 		return nil, err
 	}
-	return &Table{table: t, ids: ids, changes: t.Changes()}, nil
+	return &Table{table: t, ids: ids, log: log, changes: t.Changes()}, nil
 }
 
 // Close ends the following.
@@ -118,11 +120,22 @@ func (t *Table) Alive() []*Job {
 	return sorted(slices.Collect(maps.Values(t.alive)))
 }
 
+// Unreadable is how many jobs have records that this version cannot read: newer
+// ones, or damaged ones. While there is one, nobody knows which objects are
+// wanted.
+func (t *Table) Unreadable() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.refold()
+	return len(t.unread)
+}
+
 // refold folds the jobs anew of which records changed; t.mu is held.
 func (t *Table) refold() {
 	changed, anew := t.changes.Take()
 	if anew {
 		t.records, t.leftovers = map[int64]map[string]ktable.Entry[Record]{}, map[int64]*Job{}
+		t.unread = map[int64]struct{}{}
 		t.jobs, t.alive, t.byJob, t.shared = map[int64]*Job{}, map[int64]*Job{}, map[uuid.UUID]*Job{}, false
 	}
 	ids := map[int64]struct{}{}
@@ -144,6 +157,7 @@ func (t *Table) refold() {
 	if len(ids) > 0 && t.shared {
 		t.jobs, t.shared = maps.Clone(t.jobs), false
 	}
+	readable := len(t.unread) == 0
 	for id := range ids {
 		if j := t.jobs[id]; j != nil && t.byJob[j.Spec.Job] == j {
 			delete(t.byJob, j.Spec.Job)
@@ -151,17 +165,26 @@ func (t *Table) refold() {
 		delete(t.jobs, id)
 		delete(t.alive, id)
 		delete(t.leftovers, id)
-		switch j := fold(id, t.records[id]); {
+		delete(t.unread, id)
+		j := fold(id, t.records[id])
+		_, there := t.records[id][key(id, kindSpec)] // read or not
+		if there && j.unread > 0 {
+			t.unread[id] = struct{}{}
+		}
+		switch {
 		case len(j.keys) == 0:
 			delete(t.records, id)
-		case j.Spec == nil:
+		case !there:
 			t.leftovers[id] = j
-		default:
+		case j.Spec != nil:
 			t.jobs[id], t.byJob[j.Spec.Job] = j, j
 			if !j.State.Over() {
 				t.alive[id] = j
 			}
 		}
+	}
+	if readable && len(t.unread) > 0 {
+		t.log.Error("reports have records that this version cannot read: they are kept, and so are all objects: update this program", zap.Int64s("reports", slices.Sorted(maps.Keys(t.unread))))
 	}
 }
 
@@ -197,13 +220,30 @@ func (t *Table) Get(ctx context.Context, id int64) (*Job, error) {
 	return t.Job(id), nil
 }
 
+// DoubtError tells that the report of that number may or may not be there. It
+// wraps ktable.ErrUnconfirmed.
+type DoubtError struct {
+	ID  int64
+	err error
+}
+
+func (e *DoubtError) Error() string { return e.err.Error() }
+
+// Unwrap is the reason.
+func (e *DoubtError) Unwrap() error { return e.err }
+
 // Create makes a job. If we die in the middle, a number is lost, nothing else.
+// The error is a *DoubtError when nobody knows whether it was made.
 func (t *Table) Create(ctx context.Context, s Spec) (*Job, error) {
 	id, err := t.allot(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return t.put(ctx, id, Record{Spec: &s}, kindSpec)
+	j, err := t.put(ctx, id, Record{Spec: &s}, kindSpec)
+	if errors.Is(err, ktable.ErrUnconfirmed) {
+		err = &DoubtError{id, err}
+	}
+	return j, err
 }
 
 // allot returns a number that no report has.
@@ -222,7 +262,7 @@ func (t *Table) allot(ctx context.Context) (int64, error) {
 			return 0, fmt.Errorf("allot a report's number: %w", err)
 		}
 		id := r.Offset + 1
-		if j, err := t.Get(ctx, id); err != nil || j == nil {
+		if _, taken, err := t.table.Get(ctx, key(id, kindSpec)); err != nil || !taken {
 			return id, err
 		}
 	}
@@ -324,15 +364,10 @@ func (t *Table) Tidy(ctx context.Context, id int64) error {
 	return t.drop(ctx, j, kindChunk, kindPlan, kindProgress)
 }
 
-// Remove forgets a job whole. The specification goes first: without it there is
-// no job. What is left over when we die before the end is dropped by
-// DropLeftovers.
+// Remove forgets a job: without its specification there is none. Its other
+// records are left over until DropLeftovers deletes them.
 func (t *Table) Remove(ctx context.Context, id int64) error {
-	if err := t.table.Delete(ctx, key(id, kindSpec)); err != nil {
-		return err
-	}
-	_, err := t.DropLeftovers(ctx)
-	return err
+	return t.table.Delete(ctx, key(id, kindSpec))
 }
 
 // DropLeftovers deletes the records of jobs that are removed, and returns how

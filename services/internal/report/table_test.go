@@ -3,6 +3,7 @@ package report
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -16,8 +17,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/auditrail/auditrail/services/internal/kafka"
+	"github.com/auditrail/auditrail/services/internal/ktable"
 	"github.com/auditrail/auditrail/services/internal/testenv"
 	"github.com/auditrail/auditrail/services/internal/topic"
 )
@@ -272,8 +275,12 @@ func TestWhatIsOverExpiresAndIsRemoved(t *testing.T) {
 	if n, err := again.DropLeftovers(t.Context()); n != 0 || err != nil {
 		t.Errorf("%d records were left over then, %v", n, err)
 	}
+	claimed(t, again, other.ID, 0)
 	if err := again.Remove(t.Context(), other.ID); err != nil {
 		t.Fatal(err)
+	}
+	if n, err := again.DropLeftovers(t.Context()); n != 1 || err != nil {
+		t.Errorf("%d records of the removed were left over, %v", n, err)
 	}
 	if jobs := again.Jobs(); len(jobs) != 0 {
 		t.Errorf("left: %v", jobs)
@@ -458,6 +465,117 @@ func TestWhatHasNoFileShowsWhatItCameTo(t *testing.T) {
 		t.Errorf("%d rows, %d chunks", j.Progress.Rows, len(j.Chunks))
 	}
 	agree(t, at, table, other)
+}
+
+// TestWhatCannotBeReadIsKept: a newer version's records, or damaged ones, make
+// nobody take their job for removed, nor give its number away.
+func TestWhatCannotBeReadIsKept(t *testing.T) {
+	t.Parallel()
+	for what, bad := range map[string]string{
+		"damaged":      `{"spec":{"job`,
+		"another type": `{"spec":{"job":"00000000-0000-0000-0000-000000000001","name":{"en":"report"}}}`,
+		"another form": `{"spec2":{}}`,
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			at, cl := newTopics(t)
+			logs, logged := observer.New(zap.ErrorLevel)
+			table, err := Open(t.Context(), at, zap.New(logs))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer table.Close()
+			write := func(key, value string) {
+				t.Helper()
+				if err := cl.ProduceSync(t.Context(), &kgo.Record{Topic: topic.Reports, Key: []byte(key), Value: []byte(value)}).FirstErr(); err != nil {
+					t.Fatal(err)
+				}
+				if err := table.Fresh(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			j := must(t)(table.Create(t.Context(), Spec{Job: uuid.New()}))
+			e := claimed(t, table, j.ID, 0)
+			must(t)(table.AddChunk(t.Context(), j.ID, e, Chunk{N: 0}))
+			raw, err := json.Marshal(Record{Spec: j.Spec})
+			if err != nil {
+				t.Fatal(err)
+			}
+			write("2/spec", bad) // the number that comes next
+			write("1/spec", bad)
+			for _, table := range []*Table{table, open(t, at)} {
+				if n := table.Unreadable(); n != 2 || len(table.Jobs()) != 0 {
+					t.Errorf("%d are unreadable, there are %v", n, table.Jobs())
+				}
+				if n, err := table.DropLeftovers(t.Context()); n != 0 || err != nil {
+					t.Errorf("%d records were dropped, %v", n, err)
+				}
+			}
+			if j := must(t)(table.Create(t.Context(), Spec{Job: uuid.New()})); j.ID != 3 {
+				t.Errorf("number %d was given away", j.ID)
+			}
+			if n := logged.FilterMessageSnippet("reports have records that this version cannot read").Len(); n != 1 {
+				t.Errorf("logged %d times: %v", n, logged.All())
+			}
+			// Who can read them finds all there.
+			write("1/spec", string(raw))
+			if j := table.Job(1); j == nil || table.Unreadable() != 1 {
+				t.Errorf("got %v, %d are unreadable", j, table.Unreadable())
+			}
+			if err := table.Remove(t.Context(), 2); err != nil {
+				t.Fatal(err)
+			}
+			write("1/chunk/1/x", `{"chunk":{"n":"x"}}`)
+			if table.Unreadable() != 1 || table.Job(1) == nil {
+				t.Errorf("%d are unreadable, %v", table.Unreadable(), table.Job(1))
+			}
+		})
+	}
+}
+
+// TestACreationInDoubtHasItsNumber: the caller gives up before the record is read
+// back, which another's transaction holds up.
+func TestACreationInDoubtHasItsNumber(t *testing.T) {
+	t.Parallel()
+	at, cl := newTopics(t)
+	table := open(t, at)
+	must(t)(table.Create(t.Context(), Spec{Job: uuid.New()}))
+	other, err := kafka.Open(t.Context(), at, zap.NewNop(), kgo.TransactionalID("another"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if err := other.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.ProduceSync(t.Context(), &kgo.Record{Topic: topic.Reports, Key: []byte("9/spec"), Value: []byte("{}")}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	end := func() int64 {
+		ends, err := kadm.NewClient(cl).ListEndOffsets(t.Context(), topic.Reports)
+		o, ok := ends.Lookup(topic.Reports, 0)
+		if err != nil || !ok || o.Err != nil {
+			t.Fatal(err, ok, o.Err)
+		}
+		return o.Offset
+	}
+	before := end()
+	ctx, giveUp := context.WithCancel(t.Context())
+	var made *Job
+	var wg sync.WaitGroup
+	wg.Go(func() { made, err = table.Create(ctx, Spec{Job: uuid.New()}) })
+	testenv.Until(t, deadline, nil, "the record to be written", func() (bool, string) { return end() > before, "" })
+	giveUp()
+	wg.Wait()
+	if doubt, ok := errors.AsType[*DoubtError](err); !ok || doubt.ID != 2 || !errors.Is(err, ktable.ErrUnconfirmed) || made != nil {
+		t.Errorf("got %v, %v", made, err)
+	}
+	if err := other.EndTransaction(t.Context(), kgo.TryAbort); err != nil {
+		t.Fatal(err)
+	}
+	if j, err := table.Get(t.Context(), 2); err != nil || j == nil {
+		t.Errorf("it is there after all: got %v, %v", j, err)
+	}
 }
 
 // TestTheAliveAreFound among many that are over, and those by their names.
