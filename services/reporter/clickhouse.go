@@ -14,6 +14,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
+	"go.uber.org/zap"
+
 	"github.com/auditrail/auditrail/services/internal/sqlgen"
 	"github.com/auditrail/auditrail/services/internal/store"
 )
@@ -39,6 +42,7 @@ type clickHouse struct {
 	cfg      store.Config
 	settings map[string]string
 	http     *http.Client
+	log      *zap.Logger
 }
 
 // dialTimeout bounds a connection attempt.
@@ -68,7 +72,7 @@ func newClickHouse(cfg store.Config, at store.HTTPConfig, threads int, memory in
 	for name, value := range sqlgen.Settings {
 		settings[name] = fmt.Sprint(value)
 	}
-	return &clickHouse{urls: urls, cfg: cfg, settings: settings, http: &http.Client{
+	return &clickHouse{urls: urls, cfg: cfg, settings: settings, log: zap.NewNop(), http: &http.Client{
 		Transport: &http.Transport{
 			DialContext:        (&net.Dialer{Timeout: dialTimeout}).DialContext,
 			DisableCompression: true,
@@ -89,10 +93,17 @@ func (c *clickHouse) close() { c.http.CloseIdleConnections() }
 // Errors wrap one of the above, are ctx's, or are those of each as they are.
 func (c *clickHouse) stream(ctx context.Context, stmt sqlgen.Statement, each func([]byte) error) error {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // when each fails, the statement ends
 	at := c.next.Load()
-	req, err := c.request(ctx, c.urls[int(at)%len(c.urls)], stmt)
+	to, id, ended := c.urls[int(at)%len(c.urls)], uuid.NewString(), false
+	defer func() {
+		cancel() // when each fails, we leave
+		if !ended {
+			c.kill(ctx, to, id)
+		}
+	}()
+	req, err := c.request(ctx, to, stmt, id)
 	if err != nil {
+		ended = true // it did not begin
 		return err
 	}
 	res, err := c.http.Do(req)
@@ -106,6 +117,7 @@ func (c *clickHouse) stream(ctx context.Context, stmt sqlgen.Statement, each fun
 		if err != nil {
 			return away(ctx, err)
 		}
+		ended = true
 		return exception(res, text)
 	}
 	tail := tail{tag: []byte(res.Header.Get("X-ClickHouse-Exception-Tag"))}
@@ -121,9 +133,11 @@ func (c *clickHouse) stream(ctx context.Context, stmt sqlgen.Statement, each fun
 			continue
 		}
 		if text := tail.exception(); text != nil { // the same as data, but for its tag
+			ended = true
 			return exception(res, text)
 		}
 		if err == io.EOF {
+			ended = true
 			return nil
 		}
 		if ctx.Err() != nil {
@@ -133,14 +147,40 @@ func (c *clickHouse) stream(ctx context.Context, stmt sqlgen.Statement, each fun
 	}
 }
 
-// request makes the request. Values travel in its URL, but for credentials,
+// killTimeout bounds the attempt to end a statement.
+const killTimeout = 2 * time.Second
+
+// kill ends a statement that we left: ClickHouse goes on with one whose client is
+// gone until it has rows to send. It is asked where the statement runs. Should
+// that fail, the statement ends by itself, later. The embedded engine ends it by
+// itself at once, and knows no ids.
+func (c *clickHouse) kill(ctx context.Context, at *url.URL, id string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killTimeout)
+	defer cancel()
+	req, err := c.post(ctx, at, "KILL QUERY WHERE query_id = {id:String} ASYNC", url.Values{"param_id": {id}})
+	if err != nil {
+		c.log.Debug("a statement is not killed", zap.Error(err))
+		return
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		c.log.Debug("a statement is not killed", zap.Error(away(ctx, err)))
+		return
+	}
+	defer res.Body.Close() //nolint:errcheck // only read
+	if res.StatusCode != http.StatusOK {
+		c.log.Debug("a statement is not killed", zap.String("status", res.Status))
+	}
+}
+
+// request makes the request of a statement that gets an id. Values travel in its URL, but for credentials,
 // which would stay in logs.
-func (c *clickHouse) request(ctx context.Context, at *url.URL, stmt sqlgen.Statement) (*http.Request, error) {
+func (c *clickHouse) request(ctx context.Context, at *url.URL, stmt sqlgen.Statement, id string) (*http.Request, error) {
 	format, settings := stmt.Output()
 	if format == "" {
 		format = "TSV"
 	}
-	v := url.Values{"default_format": {format}, "database": {c.cfg.Database}}
+	v := url.Values{"default_format": {format}, "database": {c.cfg.Database}, "query_id": {id}}
 	for _, m := range []map[string]string{c.settings, settings} {
 		for name, value := range m {
 			v.Set(name, value)
@@ -149,9 +189,13 @@ func (c *clickHouse) request(ctx context.Context, at *url.URL, stmt sqlgen.State
 	for name, value := range stmt.Params() {
 		v.Set("param_"+name, value)
 	}
+	return c.post(ctx, at, stmt.SQL(), v)
+}
+
+func (c *clickHouse) post(ctx context.Context, at *url.URL, sql string, v url.Values) (*http.Request, error) {
 	u := *at
 	u.RawQuery = v.Encode()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), strings.NewReader(stmt.SQL()))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), strings.NewReader(sql))
 	if err != nil {
 		return nil, err
 	}

@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/auditrail/auditrail/services/internal/identity"
 	"github.com/auditrail/auditrail/services/internal/report"
@@ -178,5 +182,58 @@ func TestTheEngineFailsInTheMiddle(t *testing.T) {
 	_, err = c.chunk(t.Context(), everything.asCSV(), report.CSV, report.Gzip, nil, writerFunc(func([]byte) (int, error) { return 0, full }), func(int64, int64) {})
 	if !errors.Is(err, errStored) || !errors.Is(err, full) {
 		t.Errorf("a store that is full: %v", err)
+	}
+}
+
+// TestWhatWeLeaveIsKilled: a statement that we do not wait for, where it runs; on
+// the engine, which cannot be asked, nothing goes wrong.
+func TestWhatWeLeaveIsKilled(t *testing.T) {
+	t.Parallel()
+	running, killed := make(chan string, 1), make(chan string, 1)
+	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		sql, _ := io.ReadAll(r.Body)
+		if strings.HasPrefix(string(sql), "KILL QUERY WHERE query_id = {id:String}") {
+			killed <- r.URL.Query().Get("param_id")
+			return
+		}
+		running <- r.URL.Query().Get("query_id")
+		<-r.Context().Done()
+	}))
+	defer srv.Close()
+	c, err := newClickHouse(store.Config{}, store.HTTPConfig{Addr: []string{srv.URL}}, 1, 1<<30)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	ctx, cancel := context.WithCancel(t.Context())
+	var id string
+	go func() {
+		id = <-running
+		cancel()
+	}()
+	if err := c.stream(ctx, everything.asCSV(), func([]byte) error { return nil }); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if got := <-killed; got == "" || got != id {
+		t.Errorf("killed %q, want %q", got, id)
+	}
+	if id == "" {
+		t.Error("the statement has no id")
+	}
+	// One that ended is left alone.
+	conn, c := openStore(t, testenv.ClickHouse(t))
+	core, logs := observer.New(zap.DebugLevel)
+	c.log = zap.New(core)
+	insert(t, conn, someRows(2000))
+	if err := c.stream(t.Context(), everything.asCSV(), func([]byte) error { return nil }); err != nil || logs.Len() != 0 {
+		t.Errorf("%v, %v", err, logs.All())
+	}
+	stop := errors.New("enough")
+	if err := c.stream(t.Context(), everything.asCSV(), func([]byte) error { return stop }); !errors.Is(err, stop) {
+		t.Error(err)
+	}
+	t.Log("the engine's answer to a kill:", logs.All())
+	if err := c.stream(t.Context(), everything.asCSV(), func([]byte) error { return nil }); err != nil {
+		t.Errorf("behind a kill: %v", err)
 	}
 }

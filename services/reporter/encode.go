@@ -30,6 +30,7 @@ func (c *clickHouse) chunk(ctx context.Context, stmt sqlgen.Statement, f report.
 		return report.Chunk{}, err
 	}
 	err = c.stream(ctx, stmt, func(b []byte) error {
+		progress(p.rows(), p.bytes) // ClickHouse answers; the store may still be stuck
 		err := p.write(b)
 		progress(p.rows(), p.bytes)
 		return err

@@ -189,6 +189,7 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 		return err
 	}
 	defer s.events.close()
+	s.events.log = deps.Log
 	if s.emitter, err = emit.New(emit.Config{Brokers: cfg.Kafka.Addr, ClientID: "auditrail-reporter", Logger: deps.Log}); err != nil {
 		return err
 	}

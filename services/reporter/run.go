@@ -167,7 +167,7 @@ func (r *run) tooMany(j *report.Job) bool {
 		return false // it was running already
 	}
 	before := 0
-	for _, o := range r.table.Jobs() {
+	for _, o := range r.table.Alive() {
 		if o.State == report.StateRunning && subscription(o) == subscription(j) && o.First < j.First {
 			before++
 		}

@@ -132,13 +132,7 @@ func (s *service) schedule(ctx context.Context) {
 
 // look starts as many turns as there are workers free.
 func (s *scheduler) look(ctx context.Context, now time.Time) {
-	jobs := s.table.Jobs()
-	alive := make([]*report.Job, 0, 16)
-	for _, j := range jobs {
-		if !j.State.Over() {
-			alive = append(alive, j)
-		}
-	}
+	alive := s.table.Alive()
 	s.leases.listen(alive, now)
 	s.turns.forget(alive)
 	for id, at := range s.claims {
