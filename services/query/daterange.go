@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/auditrail/auditrail/services/internal/problem"
+	"github.com/auditrail/auditrail/services/internal/sqlgen"
 )
 
 // secondsBelow tells seconds from milliseconds: as milliseconds everything
@@ -35,6 +36,13 @@ func (f *form) date(name string) *int64 {
 		f.violate(problem.Violation{
 			Field: name, Value: strconv.FormatInt(ms, 10), Limit: "milliseconds since 1970-01-01 UTC",
 			Message: fmt.Sprintf("looks like seconds; in milliseconds it is %d", ms*1000),
+		})
+		return nil
+	}
+	if ms > sqlgen.MaxInstant {
+		f.violate(problem.Violation{
+			Field: name, Value: strconv.FormatInt(ms, 10), Limit: fmt.Sprintf("milliseconds since 1970-01-01 UTC, at most %d", sqlgen.MaxInstant),
+			Message: fmt.Sprintf("looks like microseconds; in milliseconds it is %d", ms/1000),
 		})
 		return nil
 	}

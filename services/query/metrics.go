@@ -70,7 +70,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	m.downloads = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "auditrail_report_downloads_total",
-		Help: "Downloads of reports that began, by how they ended: complete, broken (the store gave other bytes than the manifest has, or none), gone (the client hung up or read too slowly, or the service stopped).",
+		Help: "Downloads of reports that began, by how they ended: complete, broken (the store gave other bytes than the manifest has, or none), gone (the client hung up or read too slowly, the service stopped, or the report was deleted or expired).",
 	}, []string{"end"})
 	m.downloaded = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "auditrail_report_downloaded_bytes_total",

@@ -39,7 +39,7 @@ type Config struct {
 
 	Reports report.FilesConfig `embed:""`
 
-	RetentionDays   uint16        `help:"Days an event is kept after it happened, unless its subscription chose otherwise: that of ingest. A report says so when it is asked for what is older." default:"400"`
+	RetentionDays   uint16        `help:"Days an event is kept after it happened, unless its subscription chose otherwise: that of ingest. Reports say since when events are kept for certain; they are not cut there." default:"400"`
 	ReportRetention time.Duration `help:"How long a report's file is kept after it ended: that of reporter. Reports say when they expire." default:"720h"`
 
 	Limits  `embed:""`
@@ -148,7 +148,9 @@ func (c Config) withDefaults() (Config, error) {
 type Deps struct {
 	Log *zap.Logger
 	// Ops receives the metrics and the readiness checks "clickhouse",
-	// "settings", "reports" and "token-keys". The caller serves it, or Run does.
+	// "settings" and "token-keys". Reports have none: while they cannot be read,
+	// searches go on, and requests about reports are answered 503. The caller
+	// serves it, or Run does.
 	Ops *ops.Ops
 	// CallLimits is asked for the limits of API calls in place of those that were
 	// set for subscriptions. Nil, the default, means those. For tests
@@ -214,7 +216,6 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	s.handler = s.routes()
 	deps.Ops.Ready("clickhouse", eng.ready)
 	deps.Ops.Ready("settings", s.settings.ready)
-	deps.Ops.Ready("reports", s.reports.ready)
 	deps.Ops.Ready("token-keys", verifier.Ready)
 	return s, nil
 }

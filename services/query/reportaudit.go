@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"go.uber.org/zap"
@@ -12,6 +13,7 @@ import (
 	"github.com/auditrail/auditrail/services/internal/identity"
 	"github.com/auditrail/auditrail/services/internal/ktable"
 	"github.com/auditrail/auditrail/services/internal/problem"
+	"github.com/auditrail/auditrail/services/internal/report"
 )
 
 // reportTarget is the targetType of the audit events of reports.
@@ -52,9 +54,15 @@ func writeFailed(err error) error {
 	if p, ok := errors.AsType[*problem.Error](err); ok {
 		return p
 	}
-	p := &problem.Error{Kind: problem.KindUnavailable, RetryAfter: retryAfter, Cause: err, Detail: "Reports cannot be changed at the moment. Nothing was done; try again shortly."}
-	if errors.Is(err, ktable.ErrUnconfirmed) {
-		p.Detail = "Kafka did not confirm it in time: it may or may not be done. Look at the list of reports, GET " + reportPath + ", before you repeat it."
+	p := &problem.Error{Kind: problem.KindUnavailable, Cause: err}
+	doubt, created := errors.AsType[*report.DoubtError](err)
+	switch {
+	case created:
+		p.Detail = fmt.Sprintf("Kafka did not confirm it in time: there may or may not be a report %[2]d. Look at it, GET %[1]s/%[2]d, before you ask again.", reportPath, doubt.ID)
+	case errors.Is(err, ktable.ErrUnconfirmed):
+		p.Detail = "Kafka did not confirm it in time: it may or may not be done. Look at the report, or the list, GET " + reportPath + ", before you repeat it."
+	default:
+		p.RetryAfter, p.Detail = retryAfter, "Reports cannot be changed at the moment. Nothing was done; try again shortly."
 	}
 	return p
 }

@@ -114,7 +114,7 @@ func (s *Service) rerunReport(w http.ResponseWriter, r *http.Request, id identit
 		return fmt.Errorf("the request of report %d is kept and cannot be read: %w", j.ID, err)
 	}
 	req.customerUUID, req.userUUID = nil, nil // those who asked first
-	if j, err = s.create(r, id, req, f, j.Spec.Request); err != nil {
+	if j, err = s.create(r, id, req, f, j.Spec.Request, j); err != nil {
 		return err
 	}
 	return answerSubmitted(w, j, submittedMessage)
@@ -129,8 +129,8 @@ func (s *Service) resume(r *http.Request, id identity.Identity, j *report.Job) (
 	}
 	blocked := *j.Spec // as if it were asked for now
 	blocked.Job, blocked.Requester = call, s.requester(r, id)
-	if over := s.queueFull(&blocked, nil); over != nil {
-		return nil, over
+	if full := s.queueFull(&blocked, nil); full != "" {
+		return nil, s.blocked(&blocked, full) //nolint:contextcheck // nobody waits for the state of a call
 	}
 	var now *report.Job
 	err = s.recorded(r, id, eventOf("Rerun", j), func(ctx context.Context) (string, error) {
@@ -163,22 +163,39 @@ func (s *Service) deleteReport(w http.ResponseWriter, r *http.Request, id identi
 		return conflict(j, "it can be deleted once it is over. Cancel it first.")
 	}
 	err = s.recorded(r, id, eventOf("Delete", j), func(ctx context.Context) (string, error) {
-		// Without its records nothing hands the file out. If we die before the
-		// objects are gone, the reporter's sweep deletes them.
-		if err := s.reports.table.Remove(ctx, j.ID); err != nil {
-			return "", err
-		}
-		ctx, cancel := context.WithTimeout(ctx, deleteTimeout)
-		defer cancel()
-		if err := s.reports.files.Delete(ctx, j.Spec.Job); err != nil {
-			s.log.Warn("the file of a deleted report is left to the sweep", zap.Int64("report", j.ID), zap.Error(err))
-		}
-		return "", nil
+		return "", s.remove(ctx, j, "deleted by "+cmp.Or(id.Name, id.UserUUID))
 	})
 	if err != nil {
 		return err
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// remove deletes a report that was over when somebody looked. It expires first: of
+// that and a resumption at the same moment one alone takes effect, so nothing is
+// removed that runs. Without its records nothing hands the file out. If we die
+// before the end, it is an Expired one, or the reporter's sweep deletes the objects.
+func (s *Service) remove(ctx context.Context, j *report.Job, why string) error {
+	if j.State != report.StateExpired {
+		now, err := s.reports.table.Expire(ctx, j.ID, why)
+		switch {
+		case err != nil:
+			return err
+		case now == nil:
+			return errNoReport
+		case now.State != report.StateExpired:
+			return conflict(now, "somebody else repeated it at this moment. Cancel it first.")
+		}
+	}
+	if err := s.reports.table.Remove(ctx, j.ID); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, deleteTimeout)
+	defer cancel()
+	if err := s.reports.files.Delete(ctx, j.Spec.Job); err != nil {
+		s.log.Warn("the file of a deleted report is left to the sweep", zap.Int64("report", j.ID), zap.Error(err))
+	}
 	return nil
 }

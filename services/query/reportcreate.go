@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -19,10 +20,9 @@ import (
 
 // submitted is the seed's answer of POST /audit-log/admin/report.
 type submitted struct {
-	Message     string       `json:"message"`
-	ReportID    int64        `json:"reportId"`
-	CreatedDate int64        `json:"createdDate"`
-	State       report.State `json:"state"`
+	Message     string `json:"message"`
+	ReportID    int64  `json:"reportId"`
+	CreatedDate int64  `json:"createdDate"`
 }
 
 const (
@@ -31,7 +31,7 @@ const (
 )
 
 func answerSubmitted(w http.ResponseWriter, j *report.Job, message string) error {
-	body, err := json.Marshal(submitted{message, j.ID, j.Created.UnixMilli(), j.State})
+	body, err := json.Marshal(submitted{message, j.ID, j.Created.UnixMilli()})
 	if err != nil {
 		return err
 	}
@@ -42,6 +42,9 @@ func answerSubmitted(w http.ResponseWriter, j *report.Job, message string) error
 // answer is 200, as scripts that were made for the seed expect of a request that
 // worked.
 func (s *Service) createReport(w http.ResponseWriter, r *http.Request, id identity.Identity) error {
+	if err := noParameters(r); err != nil {
+		return err
+	}
 	body, err := readBody(w, r)
 	if err != nil {
 		return err
@@ -50,7 +53,7 @@ func (s *Service) createReport(w http.ResponseWriter, r *http.Request, id identi
 	if err != nil {
 		return err
 	}
-	j, err := s.create(r, id, req, f, body)
+	j, err := s.create(r, id, req, f, body, nil)
 	if err != nil {
 		return err
 	}
@@ -58,7 +61,7 @@ func (s *Service) createReport(w http.ResponseWriter, r *http.Request, id identi
 }
 
 // create makes the job of a request whose body is checked but for what the store
-// knows. Once Kafka has its audit event it is carried through, whether or not
+// knows; again is the job that is repeated, nil for none. Once Kafka has its audit event it is carried through, whether or not
 // the client waits:
 //
 //  1. It is recorded, as requested. If that fails nothing is done.
@@ -67,7 +70,7 @@ func (s *Service) createReport(w http.ResponseWriter, r *http.Request, id identi
 //  3. It gives way when others were queued before it and there are too many.
 //  4. What came of it is recorded, and the list of API calls told. If we die
 //     before that, the reporter tells the latter at its start.
-func (s *Service) create(r *http.Request, id identity.Identity, req reportRequest, f *form, body []byte) (*report.Job, error) {
+func (s *Service) create(r *http.Request, id identity.Identity, req reportRequest, f *form, body []byte, again *report.Job) (*report.Job, error) {
 	if err := s.reports.opened(r.Context()); err != nil {
 		return nil, err
 	}
@@ -91,29 +94,41 @@ func (s *Service) create(r *http.Request, id identity.Identity, req reportReques
 	if err != nil {
 		return nil, err
 	}
-	if over := s.queueFull(spec, nil); over != nil { //nolint:contextcheck // nobody waits for the state of a call
-		return nil, over
+	if full := s.queueFull(spec, nil); full != "" {
+		return nil, s.blocked(spec, full) //nolint:contextcheck // nobody waits for the state of a call
 	}
 	event := audit.Event{Action: "Create", TargetType: reportTarget, TargetName: spec.Name, AuditComment: describeSpec(spec)}
+	if again != nil {
+		event.Action, event.AuditComment = "Rerun", fmt.Sprintf("report %d again: %s", again.ID, event.AuditComment)
+	}
 	var j *report.Job
 	err = s.recorded(r, id, event, func(ctx context.Context) (string, error) {
 		if j, err = s.reports.table.Create(ctx, *spec); err != nil {
-			return "", err
+			return inDoubt(err), err
 		}
 		if j == nil { // it was deleted before we looked
 			return "", problem.New(problem.KindConflict, "The report was deleted by somebody else at this moment.")
 		}
 		which := fmt.Sprintf("report %d", j.ID)
-		if over := s.queueFull(spec, j); over != nil { //nolint:contextcheck // nobody waits for the state of a call
+		if full := s.queueFull(spec, j); full != "" {
 			if err := s.reports.table.Remove(ctx, j.ID); err != nil {
 				return which, err
 			}
-			return which, over
+			return which, s.blocked(spec, full) //nolint:contextcheck // nobody waits for the state of a call
 		}
 		s.tellCall(j.Calls()[0]) //nolint:contextcheck // nobody waits for the state of a call
 		return which, nil
 	})
 	return j, err
+}
+
+// inDoubt names the report that there may be after an error of Create; else it is
+// empty.
+func inDoubt(err error) string {
+	if doubt, ok := errors.AsType[*report.DoubtError](err); ok {
+		return fmt.Sprintf("perhaps report %d", doubt.ID)
+	}
+	return ""
 }
 
 func (s *Service) pinFailed(r *http.Request, err error) error {

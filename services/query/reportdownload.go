@@ -2,9 +2,7 @@ package query
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-
 	"fmt"
 	"net/http"
 	"strings"
@@ -12,68 +10,90 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/auditrail/auditrail/pkg/audit"
 	"github.com/auditrail/auditrail/services/internal/identity"
 	"github.com/auditrail/auditrail/services/internal/problem"
 	"github.com/auditrail/auditrail/services/internal/report"
 )
 
-// storeTimeout bounds how long a request waits for a manifest.
-const storeTimeout = 10 * time.Second
+// overTimeout bounds the look whether a report is still there.
+const overTimeout = 2 * time.Second
 
-// finished returns the manifest of a report that the caller sees and that has a
+// finished returns the manifest, and its bytes, of a report that the caller sees and that has a
 // file. The errors are problems: 404, 409 for one that has none, 410 for one that
-// has none any more, 503.
-func (s *Service) finished(r *http.Request, id identity.Identity) (*report.Job, *report.Manifest, error) {
+// has none any more, 500 for one that is not as the job has it, 503.
+func (s *Service) finished(r *http.Request, id identity.Identity) (j *report.Job, m *report.Manifest, raw []byte, err error) {
 	if err := noParameters(r); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	j, _, err := s.job(r, id)
-	if err != nil {
-		return nil, nil, err
+	if j, _, err = s.job(r, id); err != nil {
+		return nil, nil, nil, err
 	}
 	switch j.State {
 	case report.StateQueued:
-		return nil, nil, conflict(j, "its file can be downloaded once it is Finished.")
+		return nil, nil, nil, conflict(j, "its file can be downloaded once it is Finished.")
 	case report.StateRunning:
 		st := s.status(j, time.Now())
 		of := "not counted yet"
 		if st.TotalRows != nil {
 			of = fmt.Sprintf("%d of %d rows", st.Rows, *st.TotalRows)
 		}
-		return nil, nil, conflict(j, "%d%%, %s. Its file can be downloaded once it is Finished.", st.Percent, of)
+		return nil, nil, nil, conflict(j, "%d%%, %s. Its file can be downloaded once it is Finished.", st.Percent, of)
 	case report.StateFailed:
-		return nil, nil, conflict(j, "it has no file. POST %s/%d/rerun goes on where it stopped.", reportPath, j.ID)
+		return nil, nil, nil, conflict(j, "it has no file. POST %s/%d/rerun goes on where it stopped.", reportPath, j.ID)
 	case report.StateCancelled:
-		return nil, nil, conflict(j, "it has no file. POST %s/%d/rerun asks for it again.", reportPath, j.ID)
+		return nil, nil, nil, conflict(j, "it has no file. POST %s/%d/rerun asks for it again.", reportPath, j.ID)
 	case report.StateExpired:
-		return nil, nil, s.gone(j)
+		return nil, nil, nil, s.gone(j)
 	case report.StateFinished:
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
-	defer cancel()
-	m, err := s.reports.files.Manifest(ctx, j.End.Manifest)
-	if err == nil {
-		return j, m, nil
+	if m, raw, err = s.manifest(r.Context(), j); err != nil {
+		return nil, nil, nil, s.noFile(r, j, err)
 	}
-	// It may have expired, or been deleted, since we looked.
-	if now := s.reports.table.Job(j.ID); now == nil {
-		return nil, nil, errNoReport
-	} else if now.State == report.StateExpired {
-		return nil, nil, s.gone(now)
-	}
-	return nil, nil, s.storeAway(r, j, err)
+	return j, m, raw, nil
 }
 
-// storeAway is the problem 503 of a file that the store does not give out.
-func (s *Service) storeAway(r *http.Request, j *report.Job, err error) error {
+// noFile is the problem of a file, or a manifest, that cannot be read: 404 or 410
+// when the report was deleted, or expired, since somebody looked; 410 when the
+// store has it no more, 500 when it has another, 503 for anything else.
+func (s *Service) noFile(r *http.Request, j *report.Job, err error) error {
 	if r.Context().Err() != nil {
 		return errClientGone
 	}
+	if over := s.over(r.Context(), j); over != nil {
+		return over
+	}
+	of := fmt.Errorf("report %d: %w", j.ID, err)
+	switch {
+	case report.IsMissing(err):
+		s.log.Error("the store has lost the file of a report", zap.Int64("report", j.ID), zap.String("requestId", requestIDOf(r.Context())), zap.Error(err))
+		return &problem.Error{
+			Kind: problem.KindNotFound, Status: http.StatusGone, Cause: of,
+			Detail: fmt.Sprintf("The file of the report is gone from the store of reports. POST %s/%d/rerun makes it again, of what is stored now.", reportPath, j.ID),
+		}
+	case errors.Is(err, errDamaged):
+		return of // 500, and logged
+	}
 	return &problem.Error{
-		Kind: problem.KindUnavailable, RetryAfter: retryAfter, Cause: fmt.Errorf("report %d: %w", j.ID, err),
+		Kind: problem.KindUnavailable, RetryAfter: retryAfter, Cause: of,
 		Detail: "The store of reports does not give the file out at the moment. Try again shortly.",
 	}
+}
+
+// over is the problem of a report that had a file and has none by now; nil when it
+// still has. While Kafka is away, what memory holds decides.
+func (s *Service) over(ctx context.Context, j *report.Job) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), overTimeout)
+	defer cancel()
+	if err := s.reports.table.Fresh(ctx); err != nil {
+		s.log.Warn("whether a report was deleted or expired meanwhile is told from memory", zap.Int64("report", j.ID), zap.Error(err))
+	}
+	switch now := s.reports.table.Job(j.ID); {
+	case now == nil:
+		return errNoReport
+	case now.State == report.StateExpired:
+		return s.gone(now)
+	}
+	return nil
 }
 
 func (s *Service) gone(j *report.Job) error {
@@ -83,24 +103,11 @@ func (s *Service) gone(j *report.Job) error {
 	}
 }
 
-// reportManifest answers GET /audit-log/admin/report/{id}/manifest.
-func (s *Service) reportManifest(w http.ResponseWriter, r *http.Request, id identity.Identity) error {
-	_, m, err := s.finished(r, id)
-	if err != nil {
-		return err
-	}
-	body, err := json.Marshal(m)
-	if err != nil {
-		return err
-	}
-	return writeJSON(w, body)
-}
-
 // downloadReport answers GET and HEAD /audit-log/admin/report/{id}/download: the
-// report's file, or the ranges of it that are asked for. Kafka has its audit
-// event before the first byte leaves.
+// report's file, or the range of it that is asked for: the whole where there are
+// several. Kafka has its audit event before the first byte leaves.
 func (s *Service) downloadReport(w http.ResponseWriter, r *http.Request, id identity.Identity) error {
-	j, m, err := s.finished(r, id)
+	j, m, _, err := s.finished(r, id)
 	if err != nil {
 		return err
 	}
@@ -121,17 +128,18 @@ func (s *Service) downloadReport(w http.ResponseWriter, r *http.Request, id iden
 		}
 		if m.Bytes > 0 { // where http.ServeContent has gone to
 			if err := file.open(); err != nil {
-				return s.storeAway(r, j, err)
+				return s.noFile(r, j, err)
 			}
 		}
 		event := eventOf("Download", j)
 		event.Status = "Started"
 		if part := h.Get("Content-Range"); part != "" {
 			event.AuditComment = "resumed, " + part + ": " + event.AuditComment
-		} else if ranges := r.Header.Get("Range"); ranges != "" && out.status == http.StatusPartialContent {
-			event.AuditComment = "ranges, " + atMost(ranges, audit.MaxNameBytes) + ": " + event.AuditComment
 		}
 		return s.audit(r, id, event)
+	}
+	if strings.Contains(r.Header.Get("Range"), ",") {
+		r.Header.Del("Range") // http.ServeContent reads several in another goroutine; the whole is allowed
 	}
 	http.ServeContent(out, r, "", time.UnixMilli(m.FinishedDate), file)
 	if out.refused != nil {
@@ -142,7 +150,7 @@ func (s *Service) downloadReport(w http.ResponseWriter, r *http.Request, id iden
 	}
 	s.metrics.downloaded.Add(float64(out.sent))
 	switch {
-	case file.err != nil && ctx.Err() == nil:
+	case file.err != nil && ctx.Err() == nil && s.over(ctx, j) == nil:
 		s.metrics.downloads.WithLabelValues("broken").Inc()
 		s.log.Error("a download broke off", zap.Int64("report", j.ID), zap.String("requestId", requestIDOf(ctx)), zap.Int64("bytes", out.sent), zap.Error(file.err))
 		return errClientGone // a part must not pass for the whole
@@ -170,7 +178,6 @@ type download struct {
 	rc      *http.ResponseController
 	begin   func() error
 	size    int64 // of the file
-	status  int
 	refused error // what is answered instead
 	err     error // of writing
 	sent    int64 // bytes
@@ -179,8 +186,12 @@ type download struct {
 // WriteHeader sends the header once that is recorded, and the store gives out the
 // first bytes.
 func (d *download) WriteHeader(status int) {
-	d.status = status
 	switch {
+	case status == http.StatusPreconditionFailed:
+		d.refused = &problem.Error{
+			Kind: problem.KindInvalid, Status: status,
+			Detail: "The file is not the one that If-Match or If-Unmodified-Since names. Ask without them, or look at its ETag first.",
+		}
 	case status == http.StatusRequestedRangeNotSatisfiable:
 		d.refused = &problem.Error{
 			Kind: problem.KindInvalid, Status: status, Header: http.Header{"Content-Range": {fmt.Sprintf("bytes */%d", d.size)}},

@@ -2,6 +2,7 @@ package query
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/zap"
 
 	"github.com/auditrail/auditrail/services/internal/report"
@@ -88,6 +90,8 @@ func TestADownloadIsTheFile(t *testing.T) {
 		{"the last", "GET", []string{"Range", "bytes=-7"}, 206, s.file[size-7:]},
 		{"a range of another file", "GET", []string{"Range", "bytes=5-", "If-Range", `"other"`}, 200, s.file},
 		{"known", "GET", []string{"If-None-Match", etag}, 304, nil},
+		{"several ranges", "GET", []string{"Range", "bytes=0-1,20-29"}, 200, s.file},
+		{"the file that is meant", "GET", []string{"If-Match", etag, "Range", "bytes=0-0"}, 206, s.file[:1]},
 	} {
 		resp := s.get(t, c.method, path, c.header...)
 		got, err := io.ReadAll(resp.Body)
@@ -105,11 +109,6 @@ func TestADownloadIsTheFile(t *testing.T) {
 			t.Errorf("%s: %v", c.what, h)
 		}
 	}
-	resp := s.get(t, "GET", path, "Range", "bytes=0-1,20-29")
-	body, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != 206 || !strings.HasPrefix(resp.Header.Get("Content-Type"), "multipart/byteranges") || !bytes.Contains(body, s.file[20:30]) {
-		t.Errorf("two ranges: %d %v %v", resp.StatusCode, resp.Header, err)
-	}
 	for _, ranges := range []string{fmt.Sprintf("bytes=%d-", size), "bytes=x"} {
 		resp := s.get(t, "GET", path, "Range", ranges)
 		body, _ := io.ReadAll(resp.Body)
@@ -117,16 +116,23 @@ func TestADownloadIsTheFile(t *testing.T) {
 			t.Errorf("%s: %d %v %s", ranges, resp.StatusCode, resp.Header, body)
 		}
 	}
+	for name, value := range map[string]string{"If-Match": `"other"`, "If-Unmodified-Since": "Mon, 02 Jan 2006 15:04:05 GMT"} {
+		resp := s.get(t, "GET", path, name, value)
+		body, _ := io.ReadAll(resp.Body)
+		if h := resp.Header; resp.StatusCode != 412 || !strings.Contains(string(body), `"status":412`) || h.Get("Content-Type") != "application/problem+json" || h.Get("Content-Disposition") != "" {
+			t.Errorf("%s: %d %v %s", name, resp.StatusCode, h, body)
+		}
+	}
 	// What is sent is recorded, from where on; what is not, is not.
 	var did []string
-	for _, e := range s.audited(t, 2+7)[2:] {
+	for _, e := range s.audited(t, 2+8)[2:] {
 		if e.Action != "Download" || e.TargetType != "Report" || e.Status != "Started" {
 			t.Errorf("%+v", e)
 		}
 		what, _, _ := strings.Cut(e.AuditComment, ": ")
 		did = append(did, what)
 	}
-	want := fmt.Sprintf("report 1|resumed, bytes 0-0/%[1]d|resumed, bytes 100000-900000/%[1]d|resumed, bytes %[2]d-%[3]d/%[1]d|resumed, bytes %[4]d-%[3]d/%[1]d|report 1|ranges, bytes=0-1,20-29", size, size-5, size-1, size-7)
+	want := fmt.Sprintf("report 1|resumed, bytes 0-0/%[1]d|resumed, bytes 100000-900000/%[1]d|resumed, bytes %[2]d-%[3]d/%[1]d|resumed, bytes %[4]d-%[3]d/%[1]d|report 1|report 1|resumed, bytes 0-0/%[1]d", size, size-5, size-1, size-7)
 	if got := strings.Join(did, "|"); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -200,8 +206,8 @@ func TestADamagedFileBreaksOff(t *testing.T) {
 						t.Errorf("%d bytes, %v", len(got), err)
 					}
 					return
-				case status == 503: // nothing was sent
-					if n > 0 || s.logs.FilterMessage("a download broke off").Len() > 0 {
+				case status == 410, status == 503: // nothing was sent
+					if n > 0 || (status == 410) != (name == "missing") || s.logs.FilterMessage("a download broke off").Len() > 0 {
 						t.Errorf("503 %s", got)
 					}
 					return
@@ -214,6 +220,98 @@ func TestADamagedFileBreaksOff(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// TestAManifestThatIsNotTheJobs: neither it nor a file is handed out.
+func TestAManifestThatIsNotTheJobs(t *testing.T) {
+	s := newServed(t, smallReport, []byte("one"), []byte("two"))
+	end := s.reports.table.Job(s.id).End
+	good, err := s.reports.files.Bucket().ReadAll(t.Context(), end.Manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w := s.do(t, &manager, "GET", reportAt(s.id, "/manifest"), ""); !bytes.Equal(w.Body.Bytes(), good) {
+		t.Errorf("%s\nis not what is in the store\n%s", w.Body, good)
+	}
+	j := *s.reports.table.Job(s.id)
+	for what, edit := range map[string]func(m *report.Manifest){
+		"another report":   func(m *report.Manifest) { m.ReportID++ },
+		"another job":      func(m *report.Manifest) { m.Job = "x" },
+		"another file":     func(m *report.Manifest) { m.SHA256 = digestOf([]byte("x")) },
+		"more bytes":       func(m *report.Manifest) { m.Bytes++; m.Parts[0].Bytes++ },
+		"more rows":        func(m *report.Manifest) { m.Rows++; m.Parts[0].Rows++ },
+		"what adds up not": func(m *report.Manifest) { m.Parts = m.Parts[1:] },
+		"another's part":   func(m *report.Manifest) { m.Parts[0].Object = "0190a0a5-b21e-7f43-9dfe-578a88ae01c9/x" },
+		"a part outside":   func(m *report.Manifest) { m.Parts[0].Object = "../secret" },
+		"a part before":    func(m *report.Manifest) { m.Parts[0].Offset = -1 },
+	} {
+		m := new(report.Manifest)
+		if err := json.Unmarshal(good, m); err != nil {
+			t.Fatal(err)
+		}
+		edit(m)
+		bad, err := json.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.object(t, end.Manifest, bad)
+		for _, path := range []string{"/manifest", "/download"} { // by its SHA-256
+			s.refused(t, manager, "GET", reportAt(s.id, path), 500)
+		}
+		older := *end
+		older.ManifestSHA256, j.End = "", &older // and by what it says
+		if _, _, err := s.manifest(t.Context(), &j); !errors.Is(err, errDamaged) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	s.object(t, end.Manifest, good[:len(good)-1])
+	s.refused(t, manager, "GET", reportAt(s.id, "/manifest"), 500)
+	if n := s.logs.FilterMessageSnippet("").FilterLevelExact(zap.ErrorLevel).Len(); n == 0 {
+		t.Error("that is not logged")
+	}
+	if err := s.reports.files.Bucket().Delete(t.Context(), end.Manifest); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/manifest", "/download"} {
+		w := s.do(t, &manager, "GET", reportAt(s.id, path), "")
+		if w.Code != 410 || !strings.Contains(w.Body.String(), "is gone from the store of reports. POST") || w.Header().Get("Retry-After") != "" {
+			t.Errorf("%s of a file that is lost: %d %v %s", path, w.Code, w.Header(), w.Body)
+		}
+	}
+}
+
+// TestADownloadMeetsTheEndOfItsReport: one that was deleted, or expired, since the
+// download began is not broken.
+func TestADownloadMeetsTheEndOfItsReport(t *testing.T) {
+	for what, end := range map[string]func(*served) error{
+		"deleted": func(s *served) error { return s.reports.table.Remove(t.Context(), s.id) },
+		"expired": func(s *served) error {
+			_, err := s.reports.table.Expire(t.Context(), s.id, "kept for 720h0m0s")
+			return err
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			s := newServed(t, smallReport, someParts(60)...) // far more than the network buffers
+			resp := s.get(t, "GET", reportAt(s.id, "/download"))
+			if _, err := io.ReadFull(resp.Body, make([]byte, 1000)); err != nil {
+				t.Fatal(err)
+			}
+			job := s.reports.table.Job(s.id).Spec.Job
+			if err := end(s); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.reports.files.Delete(t.Context(), job); err != nil {
+				t.Fatal(err)
+			}
+			if rest, err := io.ReadAll(resp.Body); err == nil {
+				t.Errorf("%d bytes and no error", len(rest))
+			}
+			until(t, "it is counted", func() bool { return testutil.ToFloat64(s.metrics.downloads.WithLabelValues("gone")) == 1 })
+			if n := s.logs.FilterMessage("a download broke off").Len(); n > 0 || testutil.ToFloat64(s.metrics.downloads.WithLabelValues("broken")) > 0 {
+				t.Error("it is counted as broken")
+			}
+		})
 	}
 }
 

@@ -2,11 +2,14 @@ package query
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +17,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/auditrail/auditrail/services/internal/identity"
+	"github.com/auditrail/auditrail/services/internal/ktable"
+	"github.com/auditrail/auditrail/services/internal/problem"
 	"github.com/auditrail/auditrail/services/internal/report"
 )
 
@@ -52,7 +57,7 @@ func (b *bench) finish(t testing.TB, id int64, parts ...[]byte) *report.Manifest
 	m := &report.Manifest{
 		ReportID: id, Job: s.Job.String(), Name: s.Name, Summary: s.Summary, CustomerUUID: s.Requester.CustomerUUID, UserUUID: s.Requester.UserUUID,
 		UserRole: string(s.Requester.UserRole), Columns: s.Columns, Format: s.Format, Compression: s.Compression, Timezone: s.Timezone,
-		Request: s.Request, StartDate: s.Start, EndDate: s.End, From: s.From(), Positions: s.Pin.Partitions, CompleteUpTo: s.Pin.Watermark,
+		Request: s.Request, StartDate: s.Start, EndDate: s.End, From: s.From(), KeptSince: s.KeptSince, Clipped: s.Clipped(), Positions: s.Pin.Partitions, CompleteUpTo: s.Pin.Watermark,
 		CreatedDate: time.Now().UnixMilli(), FinishedDate: time.Now().UnixMilli(), Rows: int64(len(parts)), SHA256: digestOf(bytes.Join(parts, nil)),
 	}
 	for n, p := range parts {
@@ -67,7 +72,7 @@ func (b *bench) finish(t testing.TB, id int64, parts ...[]byte) *report.Manifest
 	}
 	manifest := report.PartObject(s, "manifest", epoch, 1, ".json")
 	b.object(t, manifest, raw)
-	j, err := b.reports.table.SetEnd(t.Context(), id, epoch, report.End{State: report.StateFinished, Rows: m.Rows, Bytes: m.Bytes, SHA256: m.SHA256, Manifest: manifest})
+	j, err := b.reports.table.SetEnd(t.Context(), id, epoch, report.End{State: report.StateFinished, Rows: m.Rows, Bytes: m.Bytes, SHA256: m.SHA256, Manifest: manifest, ManifestSHA256: digestOf(raw)})
 	if err != nil || j.State != report.StateFinished {
 		t.Fatal(j, err)
 	}
@@ -112,7 +117,7 @@ func TestTheLifeOfAReport(t *testing.T) {
 
 	st := b.shows(t, manager, id)
 	if st.State != report.StateQueued || st.QueuePlace != 1 || st.TotalRows != nil || st.Began != nil || st.Percent != 0 || st.FileName != "Yearly Ünit.csv.gz" || !st.Clipped ||
-		*st.Start != 1500000000000 || st.From <= *st.Start || strings.Join(st.Columns, ",") != "Details,Id" || st.CompleteUpTo == 0 || st.UserName != "jack" {
+		*st.Start != 1500000000000 || st.KeptSince != b.reports.table.Job(id).Spec.KeptSince || st.KeptSince <= *st.Start || strings.Join(st.Columns, ",") != "Details,Id" || st.CompleteUpTo == 0 || st.UserName != "jack" {
 		t.Errorf("%+v", st)
 	}
 	if n := b.shows(t, manager, second).QueuePlace; n != 2 {
@@ -159,7 +164,7 @@ func TestTheLifeOfAReport(t *testing.T) {
 	// Its requester resumes it: the same report, a call of its own.
 	var again submitted
 	b.ask(t, t, manager, "POST", reportAt(id, "/rerun"), "", &again)
-	if again.ReportID != id || again.Message != resumedMessage || again.State != report.StateQueued {
+	if again.ReportID != id || again.Message != resumedMessage {
 		t.Errorf("%+v", again)
 	}
 	if now := b.shows(t, manager, id); now.CallID == st.CallID || now.State != report.StateQueued || now.Created != st.Created {
@@ -192,7 +197,7 @@ func TestTheLifeOfAReport(t *testing.T) {
 	for _, path := range []string{download, reportAt(id, "/manifest")} {
 		b.refused(t, manager, "GET", path, 410, "expired on 20", "kept for 720h0m0s", "/rerun")
 	}
-	if st = b.shows(t, manager, id); st.State != report.StateExpired || st.Rows != 2 || st.Expires == nil {
+	if st = b.shows(t, manager, id); st.State != report.StateExpired || st.Rows != 2 || *st.TotalRows != 2 || st.Percent != 100 || st.Expires == nil {
 		t.Errorf("%+v", st)
 	}
 
@@ -214,9 +219,12 @@ func TestTheLifeOfAReport(t *testing.T) {
 
 	var did []string
 	for _, e := range b.audited(t, 12) {
+		if e.Action == "Rerun" && !strings.Contains(e.AuditComment, fmt.Sprintf("report %d", id)) {
+			t.Errorf("%+v", e)
+		}
 		did = append(did, e.Action+" "+e.Status)
 	}
-	want := "Create Requested,Create Success,Create Requested,Create Success,Rerun Requested,Rerun Success,Create Requested,Create Success," +
+	want := "Create Requested,Create Success,Create Requested,Create Success,Rerun Requested,Rerun Success,Rerun Requested,Rerun Success," +
 		"Cancel Requested,Cancel Success,Delete Requested,Delete Success"
 	if d := cmp.Diff(strings.Join(did, ","), want); d != "" {
 		t.Errorf("audit events (-got +want)\n%s", d)
@@ -340,4 +348,89 @@ func (b *bench) list(t testing.TB, id identity.Identity, query string) (a report
 	t.Helper()
 	b.ask(t, t, id, "GET", reportPath+query, "", &a)
 	return a
+}
+
+// TestWhatIsResumedIsNotDeleted: a report is resumed behind the look that says it
+// is over, and runs; then it is not removed. One that is over is, at whatever point
+// an earlier try stopped.
+func TestWhatIsResumedIsNotDeleted(t *testing.T) {
+	b := newReportBench(t, away(t), nil)
+	id := b.submit(t, manager, smallReport).ReportID
+	b.fail(t, id)
+	looked := b.reports.table.Job(id)
+	b.ask(t, t, manager, "POST", reportAt(id, "/rerun"), "", new(any))
+	object := report.ChunkObject(looked.Spec, 0, b.claim(t, id), 1)
+	b.object(t, object, []byte("x"))
+	err := b.remove(t.Context(), looked, "deleted by jack")
+	if p := problem.From(err); p == nil || p.HTTPStatus() != 409 || !strings.Contains(p.Detail, "The report is Running") {
+		t.Errorf("%v", err)
+	}
+	if st := b.shows(t, manager, id); st.State != report.StateRunning || len(b.objects(t)) != 1 {
+		t.Errorf("%+v %v", st, b.objects(t))
+	}
+	// Died before the records were removed: it is Expired, and deleted again.
+	b.ask(t, t, manager, "POST", reportAt(id, "/cancel"), "", new(any))
+	if _, err := b.reports.table.Expire(t.Context(), id, "deleted by jack"); err != nil {
+		t.Fatal(err)
+	}
+	b.refused(t, manager, "GET", reportAt(id, "/download"), 410, "deleted by jack")
+	if w := b.do(t, &manager, "DELETE", reportAt(id), ""); w.Code != http.StatusNoContent {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	b.refused(t, manager, "GET", reportAt(id), 404)
+	if objects := b.objects(t); len(objects) > 0 {
+		t.Errorf("left: %v", objects)
+	}
+	if p := problem.From(b.remove(t.Context(), looked, "deleted by jack")); p == nil || p.HTTPStatus() != 404 {
+		t.Errorf("removed twice: %v", p)
+	}
+}
+
+// TestTheRateOfTurns: a run that others' turns interrupt is not done as soon as one
+// that had all of the time.
+func TestTheRateOfTurns(t *testing.T) {
+	b := newReportBench(t, away(t), nil)
+	now := time.UnixMilli(1750000000000)
+	j := &report.Job{
+		Spec: &report.Spec{}, State: report.StateRunning, Began: now.Add(-20 * time.Second),
+		Plan: &report.Plan{Chunks: []report.PlannedChunk{{Rows: 1000}}}, Progress: report.Progress{Rows: 200, Busy: 5 * time.Second},
+	}
+	if st := b.status(j, now); st.RowsPerSecond != 10 || *st.EstimatedEnd != now.Add(80*time.Second).UnixMilli() {
+		t.Errorf("%d rows a second, end %d", st.RowsPerSecond, *st.EstimatedEnd)
+	}
+	j.Began = now.Add(-time.Second) // resumed, and had chunks
+	if st := b.status(j, now); st.RowsPerSecond != 40 || *st.EstimatedEnd != now.Add(20*time.Second).UnixMilli() {
+		t.Errorf("%d rows a second, end %d", st.RowsPerSecond, *st.EstimatedEnd)
+	}
+}
+
+// TestWhatIsInDoubtIsNamed: a creation that Kafka did not confirm names the report
+// that there may be, and is not to be repeated blindly.
+func TestWhatIsInDoubtIsNamed(t *testing.T) {
+	p := problem.From(writeFailed(fmt.Errorf("cancel: %w", ktable.ErrUnconfirmed)))
+	if p.HTTPStatus() != 503 || p.RetryAfter != 0 || !strings.Contains(p.Detail, "may or may not be done") {
+		t.Errorf("%+v", p)
+	}
+	p = problem.From(writeFailed(errors.New("refused")))
+	if p.HTTPStatus() != 503 || p.RetryAfter == 0 || !strings.Contains(p.Detail, "Nothing was done") {
+		t.Errorf("%+v", p)
+	}
+	b := newReportBench(t, away(t), nil)
+	id := b.submit(t, manager, smallReport).ReportID
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, reportPath, nil)
+	err := b.recorded(r, manager, eventOf("Create", b.reports.table.Job(id)), func(context.Context) (string, error) {
+		err := fmt.Errorf("report: %w", ktable.ErrUnconfirmed)
+		return inDoubt(errors.Join(err, &report.DoubtError{ID: 17})), err
+	})
+	if err == nil {
+		t.Error("no error")
+	}
+	events := b.audited(t, 4)
+	if e := events[3]; e.Status != "Unknown" || !strings.HasPrefix(e.AuditComment, "perhaps report 17: ") {
+		t.Errorf("%+v", e)
+	}
+	p = problem.From(writeFailed(&report.DoubtError{ID: 17}))
+	if p.RetryAfter != 0 || !strings.Contains(p.Detail, "may or may not be a report 17") || !strings.Contains(p.Detail, reportAt(17)) {
+		t.Errorf("%+v", p)
+	}
 }

@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -30,13 +31,21 @@ func (s *Service) checkModules(ctx context.Context, id identity.Identity, req re
 	if len(unknown) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, modulesTimeout)
+	short, cancel := context.WithTimeout(ctx, modulesTimeout)
 	defer cancel()
-	stored, err := s.storedModules(ctx, id)
-	if err != nil {
-		if len(f.violations) > 0 {
-			return nil // those are told
+	stored, err := s.storedModules(short, id)
+	switch {
+	case err == nil:
+	case len(f.violations) > 0:
+		return nil // those are told
+	case short.Err() != nil && ctx.Err() == nil: // it looks as if the client were gone
+		slices.Sort(known)
+		return &problem.Error{
+			Kind: problem.KindUnavailable, RetryAfter: retryAfter, Cause: err,
+			Detail: fmt.Sprintf("Whether there is a module %s cannot be told at the moment: ClickHouse did not answer in %s. Nothing was done; try again shortly, or name modules out of %s.",
+				problem.Shorten(unknown[0]), modulesTimeout, strings.Join(known, ", ")),
 		}
+	default:
 		return err
 	}
 	for _, m := range unknown {

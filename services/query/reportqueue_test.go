@@ -36,7 +36,7 @@ func TestTheQueueHasItsLimit(t *testing.T) {
 			body = smallReport
 		}
 		w := b.do(t, &manager, http.MethodPost, path, body)
-		if w.Code != http.StatusTooManyRequests || !strings.Contains(w.Body.String(), says) || w.Header().Get("Retry-After") == "" {
+		if w.Code != http.StatusTooManyRequests || !strings.Contains(w.Body.String(), says+" Wait until one has begun, or cancel one of yours; a Manager can cancel others'.") || w.Header().Get("Retry-After") == "" {
 			t.Errorf("%s: %d %v %s", path, w.Code, w.Header(), w.Body)
 		}
 	}

@@ -74,13 +74,14 @@ func parseReport(body []byte) (req reportRequest, f *form, err error) {
 	if v, ok := f.id("userUuid"); ok {
 		req.userUUID = &v
 	}
-	f.text("userName") // the subscription's, says the seed: it filters nothing
+	f.userName()
 	req.name = f.reportName()
 	if f.required("reportSummary") {
 		req.summary, _ = f.short("reportSummary", report.MaxSummary)
 	}
 	req.columns = f.reportColumns()
 	req.output(f)
+	req.fileName(f)
 	req.of = f.of
 	req.filters(f)
 	return req, f, nil
@@ -89,10 +90,30 @@ func parseReport(body []byte) (req reportRequest, f *form, err error) {
 // required says whether a member is given, and tells when it is not.
 func (f *form) required(name string) bool {
 	_, given := f.members[name]
-	if !given {
+	_, blank := f.blank[name]
+	switch {
+	case given:
+	case blank:
+		f.violate(problem.Violation{Field: name, Message: "must not be empty"})
+	default:
 		f.violate(problem.Violation{Field: name, Message: "is missing"})
 	}
 	return given
+}
+
+// userName reads the member of that name: the subscription's, says the seed, so it
+// filters nothing. Some send the filter's list there.
+func (f *form) userName() {
+	raw, given := f.members["userName"]
+	switch {
+	case !given || raw.Kind() == '"':
+	case raw.Kind() == '[':
+		if elements, ok := f.list("userName", qql.MaxFilterValues); ok {
+			f.names("userName", elements)
+		}
+	default:
+		f.violate(problem.Violation{Field: "userName", Value: problem.Shorten(string(raw)), Message: "must be a string or a list of strings"})
+	}
 }
 
 // reportName reads the name: it becomes a file's.
@@ -115,6 +136,20 @@ func (f *form) reportName() string {
 		})
 	}
 	return name
+}
+
+// maxFileName is how long a name of a file may be, in bytes, on common systems.
+const maxFileName = 255
+
+// fileName tells when the name of the file would be too long.
+func (req *reportRequest) fileName(f *form) {
+	suffix := (&report.Spec{Format: req.format, Compression: req.compression}).Suffix()
+	if n := len(req.name) + len(suffix); n > maxFileName {
+		f.violate(problem.Violation{
+			Field: "reportName", Value: problem.Shorten(req.name), Limit: fmt.Sprintf("%d bytes with %s", maxFileName, suffix),
+			Message: fmt.Sprintf("is %d bytes long in UTF-8, with %s behind it; a name of a file has at most %d: shorten it by %d bytes", n, suffix, maxFileName, n-maxFileName),
+		})
+	}
 }
 
 // unfitForFile says what no name of a file has: what parts folders, and what

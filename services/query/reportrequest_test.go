@@ -70,10 +70,10 @@ func TestBadReportRequests(t *testing.T) {
 		want       string // field: message (limit); of each violation a line
 	}{
 		{"nothing", `{}`, "reportName: is missing\nreportSummary: is missing\nreportColumns: is missing\nfilters: is missing"},
-		{"empty texts", changedReport(t, "reportName", `""`, "reportSummary", `null`), "reportName: is missing\nreportSummary: is missing"},
+		{"empty texts", changedReport(t, "reportName", `""`, "reportSummary", `null`), "reportName: must not be empty\nreportSummary: must not be empty"},
 		{"everything at once", `{"userName":5,"reportName":"a/b","reportSummary":"` + strings.Repeat("x", 2001) + `","reportColumns":["Id","id","Colour",7],"filters":{"fields":[{"key":"colour","operator":"OR"}]},"format":"xls","compression":"zip","timezone":"Mars","qql":"a b:","extra":1}`,
 			"extra: is not known; known are customerUuid, userUuid, userName, reportName, reportSummary, reportColumns, filters, format, compression, timezone, qql, where\n" +
-				"userName: must be a string\n" +
+				"userName: must be a string or a list of strings\n" +
 				`reportName: has the character '/': a file is called so, which has no /, no \ and no control characters (no /, \ or control characters)` + "\n" +
 				"reportSummary: is 2001 characters long; the limit is 2000 (2000 characters)\n" +
 				"reportColumns[3]: must be a string\n" +
@@ -90,6 +90,9 @@ func TestBadReportRequests(t *testing.T) {
 		{"dates in seconds", changedReport(t, ".startDate", "1736942490", ".endDate", `"1744718490"`),
 			"filters.startDate: looks like seconds; in milliseconds it is 1736942490000 (milliseconds since 1970-01-01 UTC)\n" +
 				"filters.endDate: looks like seconds; in milliseconds it is 1744718490000 (milliseconds since 1970-01-01 UTC)"},
+		{"dates in microseconds", changedReport(t, ".startDate", "1736942490000000", ".endDate", `"1744718490000000"`),
+			"filters.startDate: looks like microseconds; in milliseconds it is 1736942490000 (milliseconds since 1970-01-01 UTC, at most 10413791999999)\n" +
+				"filters.endDate: looks like microseconds; in milliseconds it is 1744718490000 (milliseconds since 1970-01-01 UTC, at most 10413791999999)"},
 		{"dates that are none", changedReport(t, ".startDate", `"2025-01-15"`, ".endDate", "true"), "filters.startDate: must be a whole number\nfilters.endDate: must be a whole number"},
 		{"no dates", changedReport(t, ".startDate", `""`, ".endDate", "null"), `filters.startDate: is missing, and so is endDate: give one or both; "startDate": 0 asks for all that is kept`},
 		{"unknown and repeated columns", changedReport(t, "reportColumns", `["Colour","Details","Changes","details","User Name","userName"]`),
@@ -112,7 +115,7 @@ func TestBadReportRequests(t *testing.T) {
 		{"a hundred and one", changedReport(t, ".fields", fieldsOfReport(`{"key":"action","value":["a"`+strings.Repeat(`,"a"`, 100)+`]}`)), "filters.fields[1].value: has 101 entries; the limit is 100 (100)"},
 		{"no values", changedReport(t, ".fields", fieldsOfReport(`{"key":"action","value":[]},{"key":"userRole","value":""},{"key":"userName","value":[" "]},{"key":"targetType","value":{"a":1}}`)),
 			"filters.fields[1].value: must not be an empty list\n" +
-				"filters.fields[2].value: is missing\n" +
+				"filters.fields[2].value: must not be empty\n" +
 				"filters.fields[3].value: userName in: a value is empty\n" +
 				"filters.fields[4].value: must be a string, a number or a list of them"},
 		{"a key twice", changedReport(t, ".fields", fieldsOfReport(`{"key":"Action","value":"a"},{"key":"ACTION","value":"b"}`)), "filters.fields[2].key: is given more than once: put all of its values into one list"},
@@ -129,6 +132,9 @@ func TestBadReportRequests(t *testing.T) {
 		{"dots", changedReport(t, "reportName", `".."`), "reportName: must be a name: a file is called so"},
 		{"spaces", changedReport(t, "reportName", `"  "`), "reportName: must be a name: a file is called so"},
 		{"10,000 characters", changedReport(t, "reportName", `"`+strings.Repeat("ä", 10_000)+`"`), "reportName: is 10000 characters long; the limit is 255 (255 characters)"},
+		{"a name too long for a file", changedReport(t, "reportName", `"`+strings.Repeat("ä", 124)+`x"`, "compression", `"gzip"`),
+			"reportName: is 256 bytes long in UTF-8, with .csv.gz behind it; a name of a file has at most 255: shorten it by 1 bytes (255 bytes with .csv.gz)"},
+		{"a list of users that is none", changedReport(t, "userName", `["a",5]`), "userName[1]: must be a string"},
 		{"Parquet in gzip", changedReport(t, "format", `"parquet"`, "compression", `"gzip"`), "compression: does not go with format parquet, which compresses its columns itself (none)"},
 		{"a time zone of instants", changedReport(t, "format", `"jsonl"`, "timezone", `"UTC"`), "timezone: goes with format csv only: the others have instants"},
 		{"a query and a filter that do not hold", changedReport(t, "qql", `"acton: login"`, "where", `[{"field":"action","operator":"above","value":1}]`),
@@ -163,6 +169,9 @@ func TestBadReportRequests(t *testing.T) {
 			t.Errorf("%.40s: %d, want %d: %s", body, w.Code, status, w.Body)
 		}
 	}
+	if w := b.do(t, &manager, http.MethodPost, reportPath+"?format=csv", smallReport); w.Code != 400 || !strings.Contains(w.Body.String(), "format: is not known") {
+		t.Errorf("a parameter: %d %s", w.Code, w.Body)
+	}
 	if n := len(b.reports.table.Jobs()); n != 0 {
 		t.Errorf("%d reports were made", n)
 	}
@@ -196,7 +205,8 @@ func TestGoodReportRequests(t *testing.T) {
 		{changedReport(t, "compression", `"gzip"`, "timezone", `"Europe/Berlin"`), "", func(j *submittedJob) bool {
 			return j.Suffix() == ".csv.gz" && j.Timezone == "Europe/Berlin"
 		}},
-		{changedReport(t, "reportName", `"`+strings.Repeat("ä", 255)+`"`), "", nil},
+		{changedReport(t, "reportName", `"`+strings.Repeat("ä", 124)+`x`+`"`, "format", `"jsonl"`), "", nil},
+		{changedReport(t, "userName", `["someone else","another"]`), "", nil},
 	} {
 		a := b.submit(t, manager, c.body)
 		j := submittedJob{b.reports.table.Job(a.ReportID).Spec}

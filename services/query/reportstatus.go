@@ -45,11 +45,11 @@ type reportStatus struct {
 	FileName    string             `json:"fileName"`
 	SHA256      string             `json:"sha256,omitempty"` // of the file
 
-	// Start and End are as asked, From is where it begins after clipping to what is
-	// kept.
+	// Start and End are as asked. Events before KeptSince may have been gone
+	// already: Clipped says that it was asked for from before.
 	Start        *int64 `json:"startDate"`
 	End          *int64 `json:"endDate"`
-	From         int64  `json:"from"`
+	KeptSince    int64  `json:"keptSince"`
 	Clipped      bool   `json:"clipped"`
 	CompleteUpTo int64  `json:"completeUpTo"`
 
@@ -66,7 +66,7 @@ func (s *Service) status(j *report.Job, now time.Time) reportStatus {
 		Created: j.Created.UnixMilli(), Began: dateOf(j.Began), Ended: dateOf(j.Ended),
 		Rows: j.Progress.Rows, Bytes: j.Progress.Bytes,
 		Format: spec.Format, Compression: spec.Compression, Timezone: spec.Timezone, Query: spec.Query, FileName: spec.Name + spec.Suffix(),
-		Start: spec.Start, End: spec.End, From: spec.From(), Clipped: spec.Clipped(), CompleteUpTo: spec.Pin.Watermark,
+		Start: spec.Start, End: spec.End, KeptSince: spec.KeptSince, Clipped: spec.Clipped(), CompleteUpTo: spec.Pin.Watermark,
 		UserUUID: of.UserUUID, UserName: of.UserName, UserRole: of.UserRole,
 	}
 	for _, name := range spec.Columns {
@@ -79,9 +79,7 @@ func (s *Service) status(j *report.Job, now time.Time) reportStatus {
 		total := j.Plan.Rows()
 		st.TotalRows = &total
 	}
-	if busy := j.Progress.Busy.Seconds(); busy > 0 {
-		st.RowsPerSecond = int64(float64(st.Rows) / busy)
-	}
+	st.rate(j, now)
 	switch j.State {
 	case report.StateQueued:
 		st.QueuePlace = 1 + len(s.reports.table.Sorted(func(other *report.Job) bool {
@@ -98,10 +96,10 @@ func (s *Service) status(j *report.Job, now time.Time) reportStatus {
 	case report.StateExpired:
 		st.Expires = dateOf(j.Since)
 	}
-	if j.End != nil && j.End.State == report.StateFinished {
-		st.Rows, st.Bytes, st.TotalRows = j.End.Rows, j.End.Bytes, &j.End.Rows
-	}
 	st.percent()
+	if j.End != nil && j.End.State == report.StateFinished {
+		st.Rows, st.Bytes, st.TotalRows, st.Percent = j.End.Rows, j.End.Bytes, &j.End.Rows, 100
+	}
 	return st
 }
 
@@ -119,12 +117,25 @@ func (st *reportStatus) expires(j *report.Job, after time.Duration) {
 	}
 }
 
+// rate says how fast rows come: over the time that it was worked on, or since the
+// run began where that is longer, because others have their turns in between.
+func (st *reportStatus) rate(j *report.Job, now time.Time) {
+	took := j.Progress.Busy
+	if took <= 0 {
+		return
+	}
+	if !j.Ended.IsZero() {
+		now = j.Ended
+	}
+	if !j.Began.IsZero() {
+		took = max(took, now.Sub(j.Began))
+	}
+	st.RowsPerSecond = int64(float64(st.Rows) / took.Seconds())
+}
+
 // percent says how much of it is done: 100 is kept for one that is finished.
 func (st *reportStatus) percent() {
-	switch {
-	case st.SHA256 != "" || st.State == report.StateFinished:
-		st.Percent = 100
-	case st.TotalRows != nil && *st.TotalRows > 0:
+	if st.TotalRows != nil && *st.TotalRows > 0 {
 		st.Percent = int(min(99, float64(st.Rows)/float64(*st.TotalRows)*100))
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"math"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -63,7 +62,7 @@ func TestParseSearchAccepts(t *testing.T) {
 		{`{"endDate":"1650444199730"}`, searchRequest{pageSize: 10, asked: between(nil, ptr[int64](1650444199730))}},
 		{`{"startDate":0,"endDate":1.65044419973e12}`, searchRequest{pageSize: 10, asked: between(ptr[int64](0), ptr[int64](1650444199730))}},
 		{`{"startDate":5000000000000,"endDate":5000000000000}`, searchRequest{pageSize: 10, asked: between(ptr[int64](5e12), ptr[int64](5e12))}},
-		{`{"startDate":-100000000000,"endDate":9223372036854775807}`, searchRequest{pageSize: 10, asked: between(ptr[int64](-1e11), ptr[int64](math.MaxInt64))}},
+		{`{"startDate":-100000000000,"endDate":10413791999999}`, searchRequest{pageSize: 10, asked: between(ptr[int64](-1e11), ptr[int64](sqlgen.MaxInstant))}},
 		{`{"customerUuid":"c","userUuid":"\u0075"}`, searchRequest{pageSize: 10, asked: asked{customerUUID: ptr("c"), userUUID: ptr("u")}}},
 	} {
 		got, err := parseSearch([]byte(c.body)[:len(c.body):len(c.body)])
@@ -110,6 +109,7 @@ func TestParseSearchRefuses(t *testing.T) {
 		`{"startDate":1650444199}`:        "400 startDate",
 		`{"endDate":-1}`:                  "400 endDate",
 		`{"endDate":"99999999999"}`:       "400 endDate",
+		`{"endDate":10413792000000}`:      "400 endDate",
 		`{"endDate":9223372036854775808}`: "400 endDate",
 		`{"startDate":"2022-04-20"}`:      "400 startDate",
 		`{"startDate":2000000000000,"endDate":1000000000000}`: "400 startDate",
