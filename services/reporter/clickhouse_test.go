@@ -170,7 +170,7 @@ func TestTheEngineFailsInTheMiddle(t *testing.T) {
 	insert(t, conn, someRows(2000))
 	c.settings["max_result_rows"], c.settings["max_block_size"] = "1000", "50"
 	rows := 0
-	err := c.stream(t.Context(), everything.asCSV(), func(b []byte) error {
+	err := c.stream(t.Context(), everything.asCSV(), func([]byte) error {
 		rows++
 		return nil
 	})

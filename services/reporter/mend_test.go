@@ -14,12 +14,16 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
 
 	"github.com/auditrail/auditrail/pkg/audit"
 	"github.com/auditrail/auditrail/pkg/emit"
+	"github.com/auditrail/auditrail/services/internal/kafka"
 	"github.com/auditrail/auditrail/services/internal/report"
 	"github.com/auditrail/auditrail/services/internal/store"
 	"github.com/auditrail/auditrail/services/internal/testenv"
+	"github.com/auditrail/auditrail/services/internal/topic"
 )
 
 // steps is a service whose turns a test takes itself.
@@ -204,8 +208,11 @@ func TestClickHouseThatIsSlowIsNotAway(t *testing.T) {
 		want   []error
 		text   string
 	}{
-		{"slow", 6 * time.Second, func(nth int32, w http.ResponseWriter, _ *http.Request) {
-			time.Sleep(3500 * time.Millisecond) // what is tried: together it is more than one may take
+		{"slow", 6 * time.Second, func(nth int32, w http.ResponseWriter, r *http.Request) {
+			select { // what is tried: together it is more than one may take
+			case <-time.After(3500 * time.Millisecond):
+			case <-r.Context().Done():
+			}
 			if nth == 1 {
 				_, _ = io.WriteString(w, "2\t0\t9\n")
 			} else {
@@ -364,3 +371,31 @@ func TestWhatCannotBeMadeIsToldApart(t *testing.T) {
 }
 
 func second[T any](_ T, err error) error { return err }
+
+// TestNothingIsSweptThatNobodyCanJudge: a record that this version cannot read may
+// be of the job that wants an object.
+func TestNothingIsSweptThatNobodyCanJudge(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	s := d.service()
+	orphan := report.Dir(uuid.New()) + "00000-1-1.csv"
+	d.write(orphan)
+	cl, err := kafka.Open(t.Context(), d.cfg.Kafka, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	if err := cl.ProduceSync(t.Context(), &kgo.Record{Topic: topic.Reports, Key: []byte("7/spec"), Value: []byte("{")}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	later := time.Now().Add(time.Minute)
+	if err := s.sweep(t.Context(), later); err == nil || !strings.Contains(err.Error(), "cannot read") || !d.objects("")[orphan] {
+		t.Errorf("%v, the object is there: %v", err, d.objects("")[orphan])
+	}
+	if err := d.table.Remove(t.Context(), 7); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.sweep(t.Context(), later); err != nil || d.objects("")[orphan] {
+		t.Errorf("%v, the object is there: %v", err, d.objects("")[orphan])
+	}
+}

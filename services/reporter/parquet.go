@@ -131,13 +131,13 @@ func footer(chunks []*report.Chunk, read func(object string, offset int64) ([]by
 		return nil, fmt.Errorf("%w: %d row groups; a Parquet file has %d at most", errTooLarge, len(file.RowGroups), maxRowGroups)
 	}
 	for i := range file.RowGroups {
-		file.RowGroups[i].Ordinal = int16(i) //nolint:gosec // bounded above
+		file.RowGroups[i].Ordinal = int16(i)
 	}
 	b, err := thrift.Marshal(new(thrift.CompactProtocol), file)
 	if err != nil {
 		return nil, fmt.Errorf("%w: footer: %w", errFile, err)
 	}
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(b))) //nolint:gosec // some KiB a chunk
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(b)))
 	return append(b, parquetMagic...), nil
 }
 

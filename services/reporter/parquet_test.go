@@ -61,7 +61,7 @@ func python(t *testing.T) string {
 		{"python3", "-m", "venv", dir},
 		{bin, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:", "pyarrow==" + pyarrow},
 	} {
-		if out, err := exec.CommandContext(t.Context(), args[0], args[1:]...).CombinedOutput(); err != nil { //nolint:gosec // constants
+		if out, err := exec.CommandContext(t.Context(), args[0], args[1:]...).CombinedOutput(); err != nil {
 			missing("pyarrow cannot be installed: "+string(out), err)
 		}
 	}
@@ -135,7 +135,7 @@ func TestAnotherReaderReadsParquet(t *testing.T) {
 				t.Fatal(err)
 			}
 			var stderr bytes.Buffer
-			cmd := exec.CommandContext(t.Context(), py, "-c", readParquet, path) //nolint:gosec // the test's own
+			cmd := exec.CommandContext(t.Context(), py, "-c", readParquet, path)
 			cmd.Stderr = &stderr
 			out, err := cmd.Output()
 			if err != nil {

@@ -62,7 +62,7 @@ func (r *run) publish(j *report.Job) error {
 // have been made long ago, and be deleted or cut since.
 func (r *run) there(ctx context.Context, s *report.Spec, parts []report.Part, moved *watch) error {
 	sizes := map[string]int64{}
-	err := r.each(ctx, report.Dir(s.Job), func(o *blob.ListObject) error {
+	err := r.files.Each(ctx, report.Dir(s.Job), func(o *blob.ListObject) error {
 		sizes[o.Key] = o.Size
 		moved.on()
 		return nil
@@ -143,7 +143,7 @@ func manifestOf(j *report.Job, parts []report.Part, sum []byte, now time.Time) (
 		ReportID: j.ID, Job: s.Job.String(), Name: s.Name, Summary: s.Summary,
 		CustomerUUID: s.Requester.CustomerUUID, UserUUID: s.Requester.UserUUID, UserName: s.Requester.UserName, UserRole: string(s.Requester.UserRole),
 		Columns: s.Columns, Format: s.Format, Compression: s.Compression, Timezone: s.Timezone, Query: s.Query, Request: s.Request,
-		StartDate: s.Start, EndDate: s.End, From: s.From(), Clipped: s.Clipped(),
+		StartDate: s.Start, EndDate: s.End, From: s.From(), KeptSince: s.KeptSince, Clipped: s.Clipped(),
 		CompleteUpTo: s.Pin.Watermark, Positions: s.Pin.Partitions,
 		CreatedDate: j.Created.UnixMilli(), FinishedDate: now.UnixMilli(),
 		SHA256: hex.EncodeToString(h.Sum(nil)), Parts: parts,

@@ -2,9 +2,7 @@ package reporter
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -21,8 +19,6 @@ const (
 	houseEvery = 10 * time.Second
 	// sweepAgain is when a sweep is tried again that failed.
 	sweepAgain = time.Minute
-	// listTries is how often a folder is listed that changes meanwhile.
-	listTries = 5
 	// marker is the object that says which table's reports a store has.
 	marker = "auditrail-reports"
 )
@@ -115,47 +111,12 @@ func (s *service) clean(ctx context.Context, j *report.Job) error {
 	if err != nil {
 		return err
 	}
-	return s.each(ctx, report.Dir(j.Spec.Job), func(o *blob.ListObject) error {
+	return s.files.Each(ctx, report.Dir(j.Spec.Job), func(o *blob.ListObject) error {
 		if keep(o.Key) {
 			return nil
 		}
-		return s.delete(ctx, o.Key)
+		return s.files.DeleteObject(ctx, o.Key)
 	})
-}
-
-func (s *service) delete(ctx context.Context, name string) error {
-	if err := s.files.Bucket().Delete(ctx, name); err != nil && !report.IsMissing(err) {
-		return err
-	}
-	return nil
-}
-
-// each calls do with the objects whose names begin with prefix, with some twice
-// perhaps.
-func (s *service) each(ctx context.Context, prefix string, do func(*blob.ListObject) error) error {
-	for tries := 1; ; tries++ {
-		err := s.eachOnce(ctx, prefix, do)
-		// A folder is listed while files are renamed and deleted.
-		if !report.IsMissing(err) || tries == listTries {
-			return err
-		}
-	}
-}
-
-func (s *service) eachOnce(ctx context.Context, prefix string, do func(*blob.ListObject) error) error {
-	all := s.files.Bucket().List(&blob.ListOptions{Prefix: prefix})
-	for {
-		o, err := all.Next(ctx)
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if err := do(o); err != nil {
-			return err
-		}
-	}
 }
 
 // wanted says which of a job's objects are: all while it runs, its chunks while
@@ -207,7 +168,7 @@ func (s *service) sweep(ctx context.Context, older time.Time) error {
 			if keep(name) {
 				continue
 			}
-			if err := s.delete(ctx, name); err != nil {
+			if err := s.files.DeleteObject(ctx, name); err != nil {
 				return err
 			}
 			s.metrics.orphans.Inc()
@@ -215,7 +176,7 @@ func (s *service) sweep(ctx context.Context, older time.Time) error {
 		some = some[:0]
 		return nil
 	}
-	err := s.each(ctx, "", func(o *blob.ListObject) error {
+	err := s.files.Each(ctx, "", func(o *blob.ListObject) error {
 		of, _, ok := strings.Cut(o.Key, "/")
 		if _, err := uuid.Parse(of); !ok || err != nil || o.ModTime.After(older) {
 			return nil // not ours, or too young
@@ -241,6 +202,9 @@ func (s *service) sweep(ctx context.Context, older time.Time) error {
 func (s *service) wantedNow(ctx context.Context, dir string) (func(object string) bool, error) {
 	if err := s.table.Fresh(ctx); err != nil {
 		return nil, err
+	}
+	if n := s.table.Unreadable(); n > 0 {
+		return nil, fmt.Errorf("%d reports have records that this version cannot read: nobody knows which objects they want, and no orphans are deleted; run the newest version, or delete those reports", n)
 	}
 	job, err := uuid.Parse(dir)
 	if err != nil {

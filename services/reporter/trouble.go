@@ -24,7 +24,7 @@ var (
 	// errGone marks an object that is not as it was written.
 	errGone = errors.New("object is gone")
 	// errKafka marks a write to the table that failed.
-	errKafka = errors.New("Kafka does not take writes")
+	errKafka = errors.New("no writes to Kafka")
 	// errFile marks parts that do not make a file: another try finds the same.
 	errFile = errors.New("the parts do not make a file")
 	// errTooLarge marks a report that its format does not hold.

@@ -14,7 +14,7 @@ import (
 	"github.com/google/uuid"
 	"gocloud.dev/blob"
 	"gocloud.dev/blob/fileblob"
-	"gocloud.dev/blob/s3blob"
+	_ "gocloud.dev/blob/s3blob" // s3://
 	"gocloud.dev/gcerrors"
 )
 
@@ -62,7 +62,7 @@ func checkURL(where string) error {
 		return errors.New("the URL cannot be parsed: give s3://bucket?region=us-east-1, or a folder")
 	case u.User != nil:
 		return errors.New("the URL has a user or a password: leave them out, credentials come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)")
-	case u.Scheme != s3blob.Scheme && u.Scheme != fileblob.Scheme:
+	case !blob.DefaultURLMux().ValidBucketScheme(u.Scheme):
 		return fmt.Errorf("no store is known by %q: give s3://bucket?region=us-east-1, or a folder", u.Scheme+"://")
 	}
 	return nil
