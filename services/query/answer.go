@@ -70,7 +70,7 @@ func writeJSON(w http.ResponseWriter, body []byte) error {
 	rc := http.NewResponseController(w)
 	_ = rc.SetWriteDeadline(time.Now().Add(writeTime(len(body)))) // test writers have none
 	w.WriteHeader(http.StatusOK)
-	if _, err := w.Write(body); err != nil || rc.Flush() != nil {
+	if _, err := w.Write(body); err != nil || rc.Flush() != nil { //nolint:gosec // JSON, and said to be
 		return nil // a client that hung up, or reads too slowly, is no error of ours
 	}
 	// The deadline is the connection's: its next answer must not meet it.

@@ -85,6 +85,7 @@ func (r *run) rows(ctx context.Context, j *report.Job, n int, to io.Writer, move
 		r.hand.rows.Store(rows)
 		r.hand.bytes.Store(bytes)
 		moved.on()
+		r.say("") // what kept it from going on does not any more
 	})
 	if err != nil {
 		return report.Chunk{}, err
