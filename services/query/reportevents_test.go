@@ -274,14 +274,16 @@ func TestWhatIsToldOfAWriteThatFailed(t *testing.T) {
 		err    error
 		status int
 		says   string
+		retry  bool
 	}{
-		{fmt.Errorf("report 5: %w", ktable.ErrUnconfirmed), 503, "may or may not be done. Look at the list of reports, GET /audit-log/admin/report, before you repeat it."},
-		{errors.New("refused"), 503, "Nothing was done"},
-		{errNoReport, 404, "no such report"},
-		{conflict(&report.Job{State: report.StateFinished}, "so."), 409, "The report is Finished: so."},
+		{fmt.Errorf("report 5: %w", ktable.ErrUnconfirmed), 503, "may or may not be done. Look at the report, or the list, GET /audit-log/admin/report, before you repeat it.", false},
+		{fmt.Errorf("made: %w", &report.DoubtError{ID: 17}), 503, "there may or may not be a report 17. Look at it, GET /audit-log/admin/report/17, before you ask again.", false},
+		{errors.New("refused"), 503, "Nothing was done", true},
+		{errNoReport, 404, "no such report", false},
+		{conflict(&report.Job{State: report.StateFinished}, "so."), 409, "The report is Finished: so.", false},
 	} {
 		p := problem.From(writeFailed(c.err))
-		if p.HTTPStatus() != c.status || !strings.Contains(p.Detail, c.says) || (c.status == 503) != (p.RetryAfter > 0) {
+		if p.HTTPStatus() != c.status || !strings.Contains(p.Detail, c.says) || c.retry != (p.RetryAfter > 0) {
 			t.Errorf("%v: %d %s", c.err, p.HTTPStatus(), p.Detail)
 		}
 	}

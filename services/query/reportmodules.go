@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -38,7 +39,7 @@ func (s *Service) checkModules(ctx context.Context, id identity.Identity, req re
 	case err == nil:
 	case len(f.violations) > 0:
 		return nil // those are told
-	case short.Err() != nil && ctx.Err() == nil: // it looks as if the client were gone
+	case ctx.Err() == nil && (short.Err() != nil || errors.Is(err, errClientGone)): // the client is there
 		slices.Sort(known)
 		return &problem.Error{
 			Kind: problem.KindUnavailable, RetryAfter: retryAfter, Cause: err,

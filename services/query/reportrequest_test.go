@@ -3,6 +3,7 @@ package query
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -219,6 +220,26 @@ func TestGoodReportRequests(t *testing.T) {
 		if string(j.Request) == "" || !json.Valid(j.Request) {
 			t.Errorf("the request is kept as %s", j.Request)
 		}
+	}
+}
+
+// TestModulesOfAClickHouseThatIsSilent: a caller who waits is answered.
+func TestModulesOfAClickHouseThatIsSilent(t *testing.T) {
+	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ln.Close() })
+	silent := away(t)
+	silent.Addr = []string{ln.Addr().String()} // it takes connections, and says nothing
+	b := newReportBench(t, silent, nil)
+	body := changedReport(t, ".fields", `[{"key":"moduleCode","value":["VM","NEWONE"]}]`)
+	w := b.do(t, &manager, http.MethodPost, reportPath, body)
+	if w.Code != 503 || w.Header().Get("Retry-After") == "" { // in words that depend on which deadline comes first
+		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+	}
+	if n := len(b.reports.table.Jobs()); n != 0 {
+		t.Errorf("%d reports were made", n)
 	}
 }
 

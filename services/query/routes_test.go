@@ -239,7 +239,7 @@ func TestReadinessNamesWhatIsAway(t *testing.T) {
 	b.ops.Mount(mux)
 	w := httptest.NewRecorder()
 	mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
-	if w.Code != 503 || !strings.Contains(w.Body.String(), "token-keys: ok") || !strings.Contains(w.Body.String(), "clickhouse: ") {
+	if w.Code != 503 || !strings.Contains(w.Body.String(), "token-keys: ok") || !strings.Contains(w.Body.String(), "clickhouse: ") || strings.Contains(w.Body.String(), "reports") {
 		t.Errorf("got %d %s", w.Code, w.Body)
 	}
 }
