@@ -130,7 +130,7 @@ func (s *Service) resume(r *http.Request, id identity.Identity, j *report.Job) (
 	blocked := *j.Spec // as if it were asked for now
 	blocked.Job, blocked.Requester = call, s.requester(r, id)
 	if full := s.queueFull(&blocked, nil); full != "" {
-		return nil, s.blocked(&blocked, full) //nolint:contextcheck // nobody waits for the state of a call
+		return nil, s.blocked(&blocked, full)
 	}
 	var now *report.Job
 	err = s.recorded(r, id, eventOf("Rerun", j), func(ctx context.Context) (string, error) {

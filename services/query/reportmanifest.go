@@ -53,7 +53,7 @@ type failing struct {
 // Read implements io.Reader.
 func (f *failing) Read(b []byte) (int, error) {
 	n, err := f.Reader.Read(b)
-	if err != nil && err != io.EOF { //nolint:errorlint // a reader's own EOF
+	if err != nil && err != io.EOF {
 		f.err = err
 	}
 	return n, err
