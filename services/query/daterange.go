@@ -6,12 +6,11 @@ import (
 	"strconv"
 
 	"github.com/auditrail/auditrail/services/internal/problem"
-	"github.com/auditrail/auditrail/services/internal/sqlgen"
 )
 
 // secondsBelow tells seconds from milliseconds: as milliseconds everything
 // nearer to 1970 than this is before March 1973, as seconds it is before the
-// year 5138.
+// year 5138. Microseconds from 1973 on are told from milliseconds as seconds are.
 const secondsBelow = 100_000_000_000
 
 // dateRange returns startDate and endDate, in milliseconds since the Unix
@@ -39,9 +38,9 @@ func (f *form) date(name string) *int64 {
 		})
 		return nil
 	}
-	if ms > sqlgen.MaxInstant {
+	if ms > 1000*secondsBelow && ms < 1_000_000*secondsBelow {
 		f.violate(problem.Violation{
-			Field: name, Value: strconv.FormatInt(ms, 10), Limit: fmt.Sprintf("milliseconds since 1970-01-01 UTC, at most %d", sqlgen.MaxInstant),
+			Field: name, Value: strconv.FormatInt(ms, 10), Limit: "milliseconds since 1970-01-01 UTC",
 			Message: fmt.Sprintf("looks like microseconds; in milliseconds it is %d", ms/1000),
 		})
 		return nil

@@ -42,7 +42,8 @@ func (s *Service) checkModules(ctx context.Context, id identity.Identity, req re
 	case ctx.Err() == nil && (short.Err() != nil || errors.Is(err, errClientGone)): // the client is there
 		slices.Sort(known)
 		return &problem.Error{
-			Kind: problem.KindUnavailable, RetryAfter: retryAfter, Cause: err,
+			// Not err itself: that may say that the client is gone.
+			Kind: problem.KindUnavailable, RetryAfter: retryAfter, Cause: errors.New("modules: " + err.Error()),
 			Detail: fmt.Sprintf("Whether there is a module %s cannot be told at the moment: ClickHouse did not answer in %s. Nothing was done; try again shortly, or name modules out of %s.",
 				problem.Shorten(unknown[0]), modulesTimeout, strings.Join(known, ", ")),
 		}
