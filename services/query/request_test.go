@@ -109,7 +109,7 @@ func TestParseSearchRefuses(t *testing.T) {
 		`{"startDate":1650444199}`:        "400 startDate",
 		`{"endDate":-1}`:                  "400 endDate",
 		`{"endDate":"99999999999"}`:       "400 endDate",
-		`{"endDate":1736942490000000}`:      "400 endDate",
+		`{"endDate":1736942490000000}`:    "400 endDate",
 		`{"endDate":9223372036854775808}`: "400 endDate",
 		`{"startDate":"2022-04-20"}`:      "400 startDate",
 		`{"startDate":2000000000000,"endDate":1000000000000}`: "400 startDate",
