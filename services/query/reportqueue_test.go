@@ -125,6 +125,8 @@ func TestReportsAreListed(t *testing.T) {
 		until(t, "the clock moves on", func() bool { return time.Now().UnixMilli() > created[i] })
 	}
 	b.finish(t, 2, []byte("123"))
+	ended := b.reports.table.Job(2).Ended
+	until(t, "the clock moves on", func() bool { return time.Since(ended) > time.Millisecond })
 	b.fail(t, 1)
 	for query, want := range map[string]string{
 		"":                                       "4 3 2 1 of 4",
