@@ -27,10 +27,15 @@ func downloaded(t *testing.T) (file, manifest string, m *report.Manifest) {
 		CompleteUpTo: 1744718490000, CreatedDate: 1744718490001, FinishedDate: 1744718490730, Rows: 2,
 	}
 	content := ""
+	var before report.Sum
 	for _, part := range []string{"Id,Action\r\n", "1,Login\r\n2,Login\r\n"} {
-		sum := sha256.Sum256([]byte(part))
-		m.Parts = append(m.Parts, report.Part{Bytes: int64(len(part)), SHA256: hex.EncodeToString(sum[:]), Rows: int64(2 * len(m.Parts))})
 		content += part
+		sum := sha256.Sum256([]byte(content))
+		m.Parts = append(m.Parts, report.Part{Bytes: int64(len(part)), SHA256: hex.EncodeToString(sum[:]), Before: before, Rows: int64(2 * len(m.Parts))})
+		var err error
+		if before, err = before.After([]byte(part)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	sum := sha256.Sum256([]byte(content))
 	m.Bytes, m.SHA256 = int64(len(content)), hex.EncodeToString(sum[:])

@@ -2,7 +2,6 @@ package query
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -16,8 +15,8 @@ import (
 var errDamaged = errors.New("a part of the file is not as the manifest has it")
 
 // reportFile is the file of a report: the parts of its manifest, one behind the
-// other. Each part that is read from its first byte to its last is held to its
-// SHA-256, before its last bytes are handed out. Its ctx ends reading. Owned by
+// other. Each part that is read from its first byte to its last is held to the
+// SHA-256 at its end, before its last bytes are handed out. Its ctx ends reading. Owned by
 // the request's goroutine.
 type reportFile struct {
 	ctx   context.Context
@@ -25,11 +24,11 @@ type reportFile struct {
 	m     *report.Manifest
 	err   error // the first; it stays
 
-	at     int64         // in the file
-	part   int           // that body is of
-	left   int64         // bytes of it that were not read yet
-	body   io.ReadCloser // nil: none is open
-	summed hash.Hash     // of the part so far; nil: not read from its first byte
+	at   int64         // in the file
+	part int           // that body is of
+	left int64         // bytes of it that were not read yet
+	body io.ReadCloser // nil: none is open
+	sum  hash.Hash     // of the file so far; nil: the part is not read from its first byte
 }
 
 // Seek implements io.Seeker.
@@ -73,13 +72,13 @@ func (f *reportFile) Read(b []byte) (int, error) {
 		return 0, f.fail(fmt.Errorf("%s ends %d bytes early: %w", f.m.Parts[f.part].Object, f.left-int64(n), err))
 	}
 	f.at, f.left = f.at+int64(n), f.left-int64(n)
-	if f.summed != nil {
-		f.summed.Write(b[:n])
+	if f.sum != nil {
+		f.sum.Write(b[:n])
 	}
 	if f.left > 0 {
 		return n, nil
 	}
-	if part := f.m.Parts[f.part]; f.summed != nil && hex.EncodeToString(f.summed.Sum(nil)) != part.SHA256 {
+	if part := f.m.Parts[f.part]; f.sum != nil && hex.EncodeToString(f.sum.Sum(nil)) != part.SHA256 {
 		return 0, f.fail(fmt.Errorf("%w: SHA-256 of %s", errDamaged, part.Object))
 	}
 	f.close()
@@ -97,9 +96,11 @@ func (f *reportFile) open() (err error) {
 		if begin += p.Bytes; f.at >= begin {
 			continue
 		}
-		f.part, f.left, f.summed = i, p.Bytes-within, nil
+		f.part, f.left, f.sum = i, p.Bytes-within, nil
 		if within == 0 {
-			f.summed = sha256.New()
+			if f.sum, err = p.Before.Hash(); err != nil {
+				return fmt.Errorf("%w: %w", errDamaged, err)
+			}
 		}
 		f.body, err = f.files.Read(f.ctx, p.Object, p.Offset+within, f.left)
 		return err

@@ -60,10 +60,16 @@ func (b *bench) finish(t testing.TB, id int64, parts ...[]byte) *report.Manifest
 		Request: s.Request, StartDate: s.Start, EndDate: s.End, From: s.From(), KeptSince: s.KeptSince, Clipped: s.Clipped(), Positions: s.Pin.Partitions, CompleteUpTo: s.Pin.Watermark,
 		CreatedDate: time.Now().UnixMilli(), FinishedDate: time.Now().UnixMilli(), Rows: int64(len(parts)), SHA256: digestOf(bytes.Join(parts, nil)),
 	}
+	var sum report.Sum
 	for n, p := range parts {
+		before := sum
+		var err error
+		if sum, err = before.After(p); err != nil {
+			t.Fatal(err)
+		}
 		name := report.ChunkObject(s, n, epoch, 1)
 		b.object(t, name, append([]byte("PAR"), p...)) // parts need not begin where objects do
-		m.Parts = append(m.Parts, report.Part{Object: name, Offset: 3, Bytes: int64(len(p)), SHA256: digestOf(p), Rows: 1, Span: &report.Span{From: 1, To: 2}})
+		m.Parts = append(m.Parts, report.Part{Object: name, Offset: 3, Bytes: int64(len(p)), SHA256: digestOf(bytes.Join(parts[:n+1], nil)), Before: before, Rows: 1, Span: &report.Span{From: 1, To: 2}})
 		m.Bytes += int64(len(p))
 	}
 	raw, err := json.Marshal(m)

@@ -76,7 +76,7 @@ func (r *run) rows(ctx context.Context, j *report.Job, n int, to io.Writer, move
 	}
 	planned := j.Plan.Chunks[n]
 	stmt := sqlgen.ReportRows(of.see, of.filter, of.pin, planned.Span, of.columns, of.shape)
-	var sum []byte
+	var sum report.Sum
 	if before := j.Chunks[n-1]; before != nil { // the header is before 0
 		sum = before.Sum
 	}
@@ -151,12 +151,15 @@ func header(s *report.Spec, to io.Writer) (report.Chunk, error) {
 }
 
 // raw writes bytes as a part of the file that they are.
-func raw(to io.Writer, sum, b []byte) (report.Chunk, error) {
+func raw(to io.Writer, sum report.Sum, b []byte) (report.Chunk, error) {
 	if _, err := to.Write(b); err != nil {
 		return report.Chunk{}, fmt.Errorf("%w: %w", errStored, err)
 	}
-	after, err := sumAfter(sum, b)
-	return report.Chunk{Bytes: int64(len(b)), SHA256: digest(b), Sum: after}, err
+	after, err := sum.After(b)
+	if err != nil {
+		return report.Chunk{}, fmt.Errorf("%w: %w", errFile, err)
+	}
+	return report.Chunk{Bytes: int64(len(b)), Sum: after}, nil
 }
 
 // titles is the first line of a CSV file.

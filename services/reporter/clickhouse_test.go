@@ -116,7 +116,7 @@ func TestWhatIsSent(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ch.close()
-	rows, err := ch.numbers(t.Context(), sqlgen.ReportBounds(everything.see, everything.filter, everything.pin, everything.span))
+	rows, err := ch.numbers(t.Context(), sqlgen.ReportHistogram(everything.see, everything.filter, everything.pin, everything.span, 10))
 	if err != nil || len(rows) != 2 || rows[0][1] != -4 || rows[1][0] != 5 {
 		t.Errorf("%v, %v", rows, err)
 	}

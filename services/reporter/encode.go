@@ -2,9 +2,6 @@ package reporter
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
@@ -21,10 +18,9 @@ import (
 var errStored = errors.New("object store")
 
 // chunk writes the rows of a statement to an object, and returns what a record
-// of it says but for N and Object. sum is the state of the SHA-256 of the whole
-// file before it, nil for an empty one. progress is told what has come so far, of
+// of it says but for N and Object. sum is that of the file before it. progress is told what has come so far, of
 // this chunk: rows, and bytes of the object.
-func (c *clickHouse) chunk(ctx context.Context, stmt sqlgen.Statement, f report.Format, z report.Compression, sum []byte, to io.Writer, progress func(rows, bytes int64)) (report.Chunk, error) {
+func (c *clickHouse) chunk(ctx context.Context, stmt sqlgen.Statement, f report.Format, z report.Compression, sum report.Sum, to io.Writer, progress func(rows, bytes int64)) (report.Chunk, error) {
 	p, err := newPart(to, f, z, sum)
 	if err != nil {
 		return report.Chunk{}, err
@@ -47,51 +43,29 @@ type part struct {
 	bytes      int64          // written to it
 	count      counter        // nil for Parquet
 	compressor io.WriteCloser // into store; nil: none
-	own, whole hash.Hash      // of the part, and of the file up to its end
+	sum        hash.Hash      // of the file so far
 	parquet    *groups        // nil for other formats
 }
 
-func newPart(to io.Writer, f report.Format, z report.Compression, sum []byte) (*part, error) {
-	p := &part{to: to, own: sha256.New()}
-	var err error
-	if p.whole, err = resume(sum); err != nil {
-		return nil, err
+func newPart(to io.Writer, f report.Format, z report.Compression, sum report.Sum) (*part, error) {
+	h, err := sum.Hash()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errFile, err)
 	}
+	p := &part{to: to, sum: h}
 	switch f {
 	case report.CSV:
 		p.count = new(records)
 	case report.JSONLines:
 		p.count = new(lines)
 	case report.Parquet:
-		p.parquet = &groups{to: p.sum}
+		p.parquet = &groups{to: h}
 		return p, nil
 	default:
 		return nil, fmt.Errorf("no format %q", f)
 	}
 	p.compressor, err = compressor(writerFunc(p.store), z)
 	return p, err
-}
-
-// resume continues a hash of the file.
-func resume(sum []byte) (hash.Hash, error) {
-	h := sha256.New()
-	if sum == nil {
-		return h, nil
-	}
-	if err := h.(encoding.BinaryUnmarshaler).UnmarshalBinary(sum); err != nil {
-		return nil, fmt.Errorf("%w: state of the file's SHA-256: %w", errFile, err)
-	}
-	return h, nil
-}
-
-// sumAfter is the state of the file's SHA-256 after b.
-func sumAfter(sum, b []byte) ([]byte, error) {
-	h, err := resume(sum)
-	if err != nil {
-		return nil, err
-	}
-	h.Write(b)
-	return h.(encoding.BinaryMarshaler).MarshalBinary()
 }
 
 // compressor compresses into w as a member, or frame, of its own; nil for none.
@@ -134,14 +108,8 @@ func (p *part) rows() int64 {
 
 // store takes bytes of the part.
 func (p *part) store(b []byte) (int, error) {
-	p.sum(b)
+	p.sum.Write(b)
 	return len(b), p.put(b)
-}
-
-// sum notes bytes of the file.
-func (p *part) sum(b []byte) {
-	p.own.Write(b)
-	p.whole.Write(b)
 }
 
 // put writes to the object.
@@ -172,8 +140,7 @@ func (p *part) end() (c report.Chunk, err error) {
 		}
 		c.Rows, c.Bytes = p.count.rows(), p.bytes
 	}
-	c.SHA256 = hex.EncodeToString(p.own.Sum(nil))
-	c.Sum, err = p.whole.(encoding.BinaryMarshaler).MarshalBinary()
+	c.Sum, err = report.SumOf(p.sum)
 	return c, err
 }
 

@@ -214,9 +214,9 @@ func TestClickHouseThatIsSlowIsNotAway(t *testing.T) {
 			case <-r.Context().Done():
 			}
 			if nth == 1 {
-				_, _ = io.WriteString(w, "2\t0\t9\n")
+				_, _ = io.WriteString(w, "5\t2\n")
 			} else {
-				_, _ = io.WriteString(w, "5\t1\n0\t1\n")
+				_, _ = io.WriteString(w, "6\t1\n5\t1\n")
 			}
 		}, nil, ""},
 		{"silent", time.Second, func(_ int32, _ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, []error{errSlow}, "takes longer"},
@@ -242,7 +242,7 @@ func TestClickHouseThatIsSlowIsNotAway(t *testing.T) {
 			r := &run{service: &service{cfg: Config{Limits: Limits{GiveUp: c.giveUp}}}, ctx: t.Context()}
 			ctx, moved := r.watched()
 			defer moved.stop()
-			chunks, err := cut(ctx, report.Span{To: 10}, 1, counts{events, of, moved})
+			chunks, err := cut(ctx, report.Span{To: 5 * stretches}, 1, counts{events, of, moved})
 			if c.want == nil {
 				if err != nil || len(chunks) != 2 {
 					t.Errorf("%v, %v, cause %v", chunks, err, context.Cause(ctx))
@@ -357,7 +357,7 @@ func TestWhatCannotBeMadeIsToldApart(t *testing.T) {
 		{errors.New("anything"), whatInternal, false},
 		{fmt.Errorf("%w: x", errKafka), whatKafka, false},
 		{fmt.Errorf("%w: x", errPanic), whatInternal, true},
-		{second(sumAfter([]byte("no state"), nil)), whatInternal, true},
+		{second(raw(io.Discard, report.Sum("no state"), nil)), whatInternal, true},
 		{second(footer(nil, nil)), whatInternal, true},
 		{second(footer([]*report.Chunk{{}}, func(string, int64) ([]byte, error) { return []byte("no footer"), nil })), whatInternal, true},
 	} {

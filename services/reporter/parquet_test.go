@@ -2,9 +2,7 @@ package reporter
 
 import (
 	"bytes"
-	"crypto/sha256"
 	_ "embed"
-	"encoding/hex"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -77,7 +75,7 @@ func parquetFile(t *testing.T, c *clickHouse, a asked, spans []sqlgen.TimeSpan) 
 	file := bytes.NewBufferString(parquetMagic)
 	objects := map[string][]byte{}
 	var chunks []*report.Chunk
-	sum, err := sumAfter(nil, []byte(parquetMagic))
+	sum, err := report.Sum(nil).After([]byte(parquetMagic))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,18 +89,11 @@ func parquetFile(t *testing.T, c *clickHouse, a asked, spans []sqlgen.TimeSpan) 
 		chunk.N, chunk.Object, sum = i, string(rune('a'+i)), chunk.Sum
 		objects[chunk.Object] = object.Bytes()
 		part := object.Bytes()[chunk.Offset : chunk.Offset+chunk.Bytes]
-		if got := sha256.Sum256(part); hex.EncodeToString(got[:]) != chunk.SHA256 {
-			t.Errorf("chunk %d: the hash is not that of its bytes", i)
-		}
 		file.Write(part)
+		if got, err := sum.Hex(); err != nil || got != digest(file.Bytes()) {
+			t.Errorf("chunk %d: the running hash is not that of the file so far: %s, %v", i, got, err)
+		}
 		chunks = append(chunks, &chunk)
-	}
-	whole, err := resume(sum)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := sha256.Sum256(file.Bytes()); !bytes.Equal(whole.Sum(nil), got[:]) {
-		t.Error("the running hash is not that of the file so far")
 	}
 	end, err := footer(chunks, func(object string, offset int64) ([]byte, error) { return objects[object][offset:], nil })
 	if err != nil {

@@ -103,12 +103,9 @@ func (r *run) plan(j *report.Job) (*report.Job, error) {
 	)
 }
 
-// rowCounter counts rows; ClickHouse does.
+// rowCounter counts the rows of a span by stretches of width, newest first,
+// without empty ones; ClickHouse does.
 type rowCounter interface {
-	// bounds are the number of rows in a span and the dates of the first and the
-	// last.
-	bounds(ctx context.Context, span report.Span) (n, first, last int64, err error)
-	// histogram counts by stretches of width, newest first, without empty ones.
 	histogram(ctx context.Context, span report.Span, width int64) ([]stretch, error)
 }
 
@@ -124,17 +121,6 @@ func (c counts) numbers(ctx context.Context, stmt sqlgen.Statement) ([][]int64, 
 	c.moved.ask()
 	defer c.moved.on()
 	return c.events.numbers(ctx, stmt)
-}
-
-func (c counts) bounds(ctx context.Context, span report.Span) (n, first, last int64, err error) {
-	got, err := c.numbers(ctx, sqlgen.ReportBounds(c.see, c.filter, c.pin, span))
-	if err != nil {
-		return 0, 0, 0, err
-	}
-	if len(got) != 1 || len(got[0]) != 3 {
-		return 0, 0, 0, fmt.Errorf("%w: bounds are %v", errBroken, got)
-	}
-	return got[0][0], got[0][1], got[0][2], nil
 }
 
 func (c counts) histogram(ctx context.Context, span report.Span, width int64) ([]stretch, error) {
@@ -168,15 +154,17 @@ func (c counts) count(ctx context.Context, span report.Span) (int64, error) {
 // before, together the whole span, one at least. More rows are in one only when
 // they are of one millisecond, which is never split.
 func cut(ctx context.Context, span report.Span, size int64, c rowCounter) ([]report.PlannedChunk, error) {
-	n, first, last, err := c.bounds(ctx, span)
+	width := widthOf(span)
+	coarse, err := c.histogram(ctx, span, width)
 	if err != nil {
 		return nil, err
 	}
-	if n <= size {
-		return []report.PlannedChunk{{Span: span, Rows: n}}, nil
+	n := int64(0)
+	for _, s := range coarse {
+		n += s.rows
 	}
 	size = max(size, n/mostChunks+1)
-	fine, err := stretchesOf(ctx, report.Span{From: first, To: last + 1}, size, c)
+	fine, err := finer(ctx, span, width, coarse, size, c)
 	if err != nil {
 		return nil, err
 	}
@@ -194,25 +182,27 @@ func cut(ctx context.Context, span report.Span, size int64, c rowCounter) ([]rep
 	return chunks, nil
 }
 
-// stretchesOf lists where the rows of a span are, newest first, so finely that
-// none has more than size rows unless it is a millisecond.
-func stretchesOf(ctx context.Context, span report.Span, size int64, c rowCounter) ([]stretch, error) {
-	width := max(1, (span.To-span.From+stretches-1)/stretches)
-	coarse, err := c.histogram(ctx, span, width)
-	if err != nil {
-		return nil, err
-	}
-	var fine []stretch
+// widthOf is that of a span's stretches.
+func widthOf(span report.Span) int64 { return max(1, (span.To-span.From+stretches-1)/stretches) }
+
+// finer cuts the stretches of a span so finely that none has more than size rows
+// unless it is a millisecond.
+func finer(ctx context.Context, span report.Span, width int64, coarse []stretch, size int64, c rowCounter) (fine []stretch, err error) {
 	for _, s := range coarse {
 		if s.rows <= size || width == 1 {
 			fine = append(fine, s)
 			continue
 		}
-		finer, err := stretchesOf(ctx, report.Span{From: s.from, To: min(s.from+width, span.To)}, size, c)
+		within := report.Span{From: s.from, To: min(s.from+width, span.To)}
+		width := widthOf(within)
+		some, err := c.histogram(ctx, within, width)
 		if err != nil {
 			return nil, err
 		}
-		fine = append(fine, finer...)
+		if some, err = finer(ctx, within, width, some, size, c); err != nil {
+			return nil, err
+		}
+		fine = append(fine, some...)
 	}
 	return fine, nil
 }

@@ -26,7 +26,10 @@ func (r *run) publish(j *report.Job) error {
 	ctx, moved := r.watched()
 	defer moved.stop()
 	r.attempts++
-	parts, sum := partsOf(j)
+	parts, sum, err := partsOf(j)
+	if err != nil {
+		return err
+	}
 	if err := r.there(ctx, j.Spec, parts, moved); err != nil {
 		return moved.why(err)
 	}
@@ -37,7 +40,11 @@ func (r *run) publish(j *report.Job) error {
 		if err != nil {
 			return moved.why(err)
 		}
-		parts, sum = append(parts, partOf(foot)), foot.Sum
+		last, err := partOf(foot, sum)
+		if err != nil {
+			return err
+		}
+		parts, sum = append(parts, last), foot.Sum
 	}
 	m, err := manifestOf(j, parts, sum, time.Now())
 	if err != nil {
@@ -112,32 +119,40 @@ func (r *run) finish(e report.End) error {
 
 // partsOf lists the parts of the file as far as the chunks go, and the state of
 // its SHA-256 there.
-func partsOf(j *report.Job) (parts []report.Part, sum []byte) {
+func partsOf(j *report.Job) (parts []report.Part, sum report.Sum, err error) {
 	for n := report.Header; n < len(j.Plan.Chunks); n++ {
 		c := j.Chunks[n]
 		if c == nil {
 			continue // there is no header
 		}
-		p := partOf(c)
+		p, err := partOf(c, sum)
+		if err != nil {
+			return nil, nil, err
+		}
 		if n != report.Header {
 			planned := &j.Plan.Chunks[n]
 			p.Span, p.MissingRows = &planned.Span, max(0, planned.Rows-c.Rows)
 		}
 		parts, sum = append(parts, p), c.Sum
 	}
-	return parts, sum
+	return parts, sum, nil
 }
 
-func partOf(c *report.Chunk) report.Part {
-	return report.Part{Object: c.Object, Offset: c.Offset, Bytes: c.Bytes, SHA256: c.SHA256, Rows: c.Rows}
+// partOf is a chunk as a part of the file, whose sum is before up to there.
+func partOf(c *report.Chunk, before report.Sum) (report.Part, error) {
+	sum, err := c.Sum.Hex()
+	if err != nil {
+		return report.Part{}, fmt.Errorf("%w: chunk %d: %w", errFile, c.N, err)
+	}
+	return report.Part{Object: c.Object, Offset: c.Offset, Bytes: c.Bytes, SHA256: sum, Before: before, Rows: c.Rows}, nil
 }
 
 // manifestOf says what the file is.
-func manifestOf(j *report.Job, parts []report.Part, sum []byte, now time.Time) (*report.Manifest, error) {
+func manifestOf(j *report.Job, parts []report.Part, sum report.Sum, now time.Time) (*report.Manifest, error) {
 	s := j.Spec
-	h, err := resume(sum)
+	hex, err := sum.Hex()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errFile, err)
 	}
 	m := &report.Manifest{
 		ReportID: j.ID, Job: s.Job.String(), Name: s.Name, Summary: s.Summary,
@@ -146,7 +161,7 @@ func manifestOf(j *report.Job, parts []report.Part, sum []byte, now time.Time) (
 		StartDate: s.Start, EndDate: s.End, From: s.From(), KeptSince: s.KeptSince, Clipped: s.Clipped(),
 		CompleteUpTo: s.Pin.Watermark, Positions: s.Pin.Partitions,
 		CreatedDate: j.Created.UnixMilli(), FinishedDate: now.UnixMilli(),
-		SHA256: hex.EncodeToString(h.Sum(nil)), Parts: parts,
+		SHA256: hex, Parts: parts,
 	}
 	for _, p := range parts {
 		m.Rows += p.Rows
@@ -157,7 +172,7 @@ func manifestOf(j *report.Job, parts []report.Part, sum []byte, now time.Time) (
 }
 
 // footer writes the part that ends a Parquet file.
-func (r *run) footer(ctx context.Context, j *report.Job, sum []byte, moved *watch) (*report.Chunk, error) {
+func (r *run) footer(ctx context.Context, j *report.Job, sum report.Sum, moved *watch) (*report.Chunk, error) {
 	chunks := make([]*report.Chunk, len(j.Plan.Chunks))
 	for n := range chunks {
 		chunks[n] = j.Chunks[n]

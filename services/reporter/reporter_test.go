@@ -174,10 +174,10 @@ func (d *desk) download(j *report.Job) ([]byte, *report.Manifest) {
 		}
 		b, err := io.ReadAll(r)
 		_ = r.Close()
-		if err != nil || int64(len(b)) != p.Bytes || digest(b) != p.SHA256 {
-			d.t.Fatalf("part %d, %s: %d bytes, %v, want %d of %s", i, p.Object, len(b), err, p.Bytes, p.SHA256)
-		}
 		file.Write(b)
+		if err != nil || int64(len(b)) != p.Bytes || digest(file.Bytes()) != p.SHA256 {
+			d.t.Fatalf("part %d, %s: %d bytes, %v, want %d up to %s", i, p.Object, len(b), err, p.Bytes, p.SHA256)
+		}
 		rows += p.Rows
 		if p.Span != nil {
 			if to >= 0 && p.To != to {

@@ -57,7 +57,11 @@ type Part struct {
 	Object string `json:"object"`           // where the bytes are
 	Offset int64  `json:"offset,omitempty"` // of the first of them in Object
 	Bytes  int64  `json:"bytes"`
+	// SHA256 is that of the file up to the end of the part: one hash is all that a
+	// report takes. Before is its state at the part's first byte, for who begins
+	// there; none for the first part.
 	SHA256 string `json:"sha256"`
+	Before Sum    `json:"before,omitempty"`
 	Rows   int64  `json:"rows"`
 	// MissingRows are those of its span that are not in it: see Manifest.
 	MissingRows int64 `json:"missingRows,omitempty"`

@@ -170,10 +170,7 @@ type Chunk struct {
 	Offset int64  `json:"offset,omitempty"`
 	Bytes  int64  `json:"bytes"`
 	Rows   int64  `json:"rows"`
-	SHA256 string `json:"sha256"` // of these bytes, hexadecimal
-	// Sum is the state of the SHA-256 of the whole download after these bytes, as
-	// encoding.BinaryMarshaler has it.
-	Sum []byte `json:"sum"`
+	Sum    Sum    `json:"sum"` // of the download up to the end of these bytes
 	// Busy is for how long it was being made.
 	Busy time.Duration `json:"busy,omitempty"`
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // maxManifest bounds what is read of a manifest: that of a report of a hundred
@@ -40,11 +41,24 @@ func (m *Manifest) addsUp() error {
 		if p.Bytes < 0 || p.Rows < 0 || !isSum(p.SHA256) {
 			return fmt.Errorf("the manifest is damaged: part %d has no valid bytes, rows and sha256", i+1)
 		}
+		if _, err := p.Before.Hash(); err != nil || (p.Before == nil) != (i == 0) {
+			return fmt.Errorf("the manifest is damaged: part %d does not say what is before it", i+1)
+		}
 		length += p.Bytes
 		rows += p.Rows
 	}
 	if length != m.Bytes || rows != m.Rows {
 		return fmt.Errorf("the manifest is damaged: its parts have %d bytes and %d rows, it says %d and %d", length, rows, m.Bytes, m.Rows)
+	}
+	end, err := Sum(nil).Hex()
+	if err != nil {
+		return err
+	}
+	if n := len(m.Parts); n > 0 {
+		end = m.Parts[n-1].SHA256
+	}
+	if !strings.EqualFold(end, m.SHA256) {
+		return errors.New("the manifest is damaged: the sha256 of its last part is not that of the file")
 	}
 	return nil
 }
@@ -63,13 +77,12 @@ var ErrDiffers = errors.New("the file is not what its manifest says")
 // ErrDiffers, or what reading said.
 func (m *Manifest) Check(file io.Reader) error {
 	var wrong []error
-	whole := sha256.New()
+	sum := sha256.New()
 	var at int64 // bytes read
 	first := &head{}
 	file = io.TeeReader(file, first)
 	for i, p := range m.Parts {
-		part := sha256.New()
-		n, err := io.CopyN(io.MultiWriter(whole, part), file, p.Bytes)
+		n, err := io.CopyN(sum, file, p.Bytes)
 		from := at
 		at += n
 		if errors.Is(err, io.EOF) {
@@ -79,8 +92,14 @@ func (m *Manifest) Check(file io.Reader) error {
 		if err != nil {
 			return fmt.Errorf("after %d bytes: %w", at, err)
 		}
-		if !isSame(part.Sum(nil), p.SHA256) {
-			wrong = append(wrong, fmt.Errorf("part %d of %d differs: bytes %d to %d, %d rows", i+1, len(m.Parts), from, at-1, p.Rows))
+		if strings.EqualFold(digest(sum), p.SHA256) {
+			continue
+		}
+		wrong = append(wrong, fmt.Errorf("part %d of %d differs: bytes %d to %d, %d rows", i+1, len(m.Parts), from, at-1, p.Rows))
+		if i+1 < len(m.Parts) {
+			if sum, err = m.Parts[i+1].Before.Hash(); err != nil {
+				return fmt.Errorf("the manifest is damaged: part %d: %w", i+2, err)
+			}
 		}
 	}
 	if at == m.Bytes {
@@ -91,9 +110,6 @@ func (m *Manifest) Check(file io.Reader) error {
 		if more > 0 {
 			wrong = append(wrong, fmt.Errorf("it is longer than its %d bytes", m.Bytes))
 		}
-		if len(wrong) == 0 && !isSame(whole.Sum(nil), m.SHA256) {
-			return errors.New("the manifest is damaged: the file is what the parts say, and not what the sha256 of the whole says")
-		}
 	}
 	if len(wrong) == 0 {
 		return nil
@@ -102,11 +118,6 @@ func (m *Manifest) Check(file io.Reader) error {
 		wrong = append(wrong, fmt.Errorf("it is not compressed, and the report is (%s): give the file as it was downloaded", m.Compression))
 	}
 	return errors.Join(append([]error{ErrDiffers}, wrong...)...)
-}
-
-func isSame(sum []byte, text string) bool {
-	want, err := hex.DecodeString(text)
-	return err == nil && bytes.Equal(sum, want)
 }
 
 // unpacked says of a file that begins with these bytes that it was packed and is

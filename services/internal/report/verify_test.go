@@ -16,16 +16,28 @@ import (
 // it has lines.
 func manifestOf(parts ...string) *Manifest {
 	m := &Manifest{ReportID: 17, Format: CSV, Compression: None}
-	whole := sha256.New()
+	var sum Sum
 	for _, p := range parts {
-		whole.Write([]byte(p))
-		sum := sha256.Sum256([]byte(p))
-		m.Parts = append(m.Parts, Part{Bytes: int64(len(p)), Rows: int64(strings.Count(p, "\n")), SHA256: hex.EncodeToString(sum[:])})
+		before := sum
+		var err error
+		if sum, err = before.After([]byte(p)); err != nil {
+			panic(err)
+		}
+		m.Parts = append(m.Parts, Part{Bytes: int64(len(p)), Rows: int64(strings.Count(p, "\n")), SHA256: hexOf(sum), Before: before})
 		m.Bytes += int64(len(p))
 		m.Rows += int64(strings.Count(p, "\n"))
 	}
-	m.SHA256 = hex.EncodeToString(whole.Sum(nil))
+	whole := sha256.Sum256([]byte(strings.Join(parts, "")))
+	m.SHA256 = hex.EncodeToString(whole[:])
 	return m
+}
+
+func hexOf(s Sum) string {
+	sum, err := s.Hex()
+	if err != nil {
+		panic(err)
+	}
+	return sum
 }
 
 func TestCheck(t *testing.T) {
@@ -87,9 +99,12 @@ func TestCheckOfWhatIsNotTheFile(t *testing.T) {
 	if err := m.Check(io.MultiReader(strings.NewReader("headone\n"), iotest.ErrReader(broken))); !errors.Is(err, broken) {
 		t.Errorf("behind its last byte: got %v, want the reader's error", err)
 	}
-	m.SHA256 = strings.Repeat("00", sha256.Size)
-	if err := m.Check(strings.NewReader("headone\n")); err == nil || errors.Is(err, ErrDiffers) {
-		t.Errorf("got %v, want the manifest blamed", err)
+	m.Parts[1].Before = Sum("x")
+	if err := m.Check(strings.NewReader("headone\n")); err != nil {
+		t.Errorf("nobody needs what is before a part when the part before it is right: %v", err)
+	}
+	if err := m.Check(strings.NewReader("Headone\n")); err == nil || !strings.Contains(err.Error(), "part 2") {
+		t.Errorf("got %v, want part 2 of the manifest blamed", err)
 	}
 	for _, c := range []Compression{Gzip, Zstd} {
 		m := manifestOf("\x1f\x8b........", "........")
@@ -126,6 +141,11 @@ func TestReadManifest(t *testing.T) {
 		"rows do not add up":  {edit(func(m *Manifest) { m.Parts[1].Rows++ }), "damaged"},
 		"a negative length":   {edit(func(m *Manifest) { m.Parts[0].Bytes, m.Parts[1].Bytes = -4, 12 }), "part 1"},
 		"no sum of a part":    {edit(func(m *Manifest) { m.Parts[1].SHA256 = "" }), "part 2"},
+		"another sum":         {edit(func(m *Manifest) { m.SHA256 = strings.Repeat("00", sha256.Size) }), "last part"},
+		"another sum of none": {edit(func(m *Manifest) { m.Parts, m.Bytes, m.Rows = nil, 0, 0 }), "last part"},
+		"no state of a part":  {edit(func(m *Manifest) { m.Parts[1].Before = nil }), "part 2"},
+		"one of the first":    {edit(func(m *Manifest) { m.Parts[0].Before = m.Parts[1].Before }), "part 1"},
+		"half a state":        {edit(func(m *Manifest) { m.Parts[2].Before = m.Parts[2].Before[:9] }), "part 3"},
 		"half a sum":          {edit(func(m *Manifest) { m.SHA256 = m.SHA256[:32] }), "sha256"},
 		"too long":            {strings.Repeat(" ", maxManifest+1), "longer"},
 	} {

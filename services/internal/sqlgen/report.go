@@ -72,17 +72,6 @@ func ReportCount(p visibility.Predicate, f Filter, pin Pin, span TimeSpan) State
 	return Statement{sql: "SELECT count()" + reported(p, f, pin, span, params), params: params}
 }
 
-// ReportBounds makes the statement for the first and the last date of a report's
-// rows in a span: one row of (rows UInt64, first Int64, last Int64), in
-// milliseconds since the Unix epoch; 0 when there are no rows.
-func ReportBounds(p visibility.Predicate, f Filter, pin Pin, span TimeSpan) Statement {
-	params := param.Set{}
-	return Statement{
-		sql:    "SELECT count(), toUnixTimestamp64Milli(min(created_date)), toUnixTimestamp64Milli(max(created_date))" + reported(p, f, pin, span, params),
-		params: params,
-	}
-}
-
 // ReportHistogram makes the statement that counts a report's rows by time: rows
 // of (start Int64, rows UInt64), newest first, without those that have none. The
 // stretches are width milliseconds long, the first begins with the span.

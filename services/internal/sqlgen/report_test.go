@@ -28,7 +28,7 @@ func reported(see visibility.Predicate, f sqlgen.Filter, pin sqlgen.Pin, span sq
 	return []sqlgen.Statement{
 		sqlgen.ReportRows(see, f, pin, span, columns, sqlgen.CSV{Zone: zone}), sqlgen.ReportRows(see, f, pin, span, columns, sqlgen.JSONLines{}),
 		sqlgen.ReportRows(see, f, pin, span, columns, sqlgen.Parquet{}),
-		sqlgen.ReportCount(see, f, pin, span), sqlgen.ReportBounds(see, f, pin, span), sqlgen.ReportHistogram(see, f, pin, span, width),
+		sqlgen.ReportCount(see, f, pin, span), sqlgen.ReportHistogram(see, f, pin, span, width),
 	}
 }
 
@@ -77,7 +77,7 @@ func TestReportsAreReadAlongTheKey(t *testing.T) {
 }
 
 // TestReportHistogram holds that stretches are counted newest first, from the
-// span's beginning on, and that bounds are those of the rows.
+// span's beginning on.
 func TestReportHistogram(t *testing.T) {
 	conn := open(t)
 	fill(t, conn, "3000", "10") // 1000 rows, 10 ms apart, back from then
@@ -94,19 +94,5 @@ func TestReportHistogram(t *testing.T) {
 	})
 	if len(got) != 3 || got[0] != [2]int64{then - 15, 2} || got[1] != [2]int64{then - 55, 4} || got[2] != [2]int64{then - 95, 4} {
 		t.Error(got)
-	}
-	for _, c := range []struct {
-		span sqlgen.TimeSpan
-		want [3]int64
-	}{{span, [3]int64{10, then - 90, then}}, {sqlgen.TimeSpan{From: 0, To: 1}, [3]int64{}}} {
-		query(t, conn, sqlgen.ReportBounds(manager, sqlgen.Filter{}, pin, c.span), func(r driver.Rows) error {
-			var n uint64
-			var first, last int64
-			err := r.Scan(&n, &first, &last)
-			if int64(n) != c.want[0] || first != c.want[1] || last != c.want[2] {
-				t.Errorf("%d rows from %d to %d, want %v", n, first, last, c.want)
-			}
-			return err
-		})
 	}
 }
