@@ -76,14 +76,14 @@ func newClickHouse(cfg store.Config, at store.HTTPConfig, threads int, memory in
 		Transport: &http.Transport{
 			DialContext:        (&net.Dialer{Timeout: dialTimeout}).DialContext,
 			DisableCompression: true,
-			ReadBufferSize:     readBuffer,
 			IdleConnTimeout:    time.Minute,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // it would take the password along
 	}}, nil
 }
 
-// readBuffer is how much is read from a connection at a time.
+// readBuffer is how much is read from a connection at a time: past the client's
+// own buffer, which is smaller.
 const readBuffer = 256 << 10
 
 func (c *clickHouse) close() { c.http.CloseIdleConnections() }
