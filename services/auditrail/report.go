@@ -15,7 +15,7 @@ import (
 )
 
 type reportCmd struct {
-	Verify reportVerifyCmd `cmd:"" help:"Hold a report that was downloaded to its manifest: length, and SHA-256 of the whole and of each part."`
+	Verify reportVerifyCmd `cmd:"" help:"Hold a report that was downloaded to its manifest: length, and SHA-256 at the end of each part and of the whole."`
 }
 
 type reportVerifyCmd struct {

@@ -515,7 +515,7 @@ type measured struct {
 	most, bytes      uint64
 	deadlines, moved int
 	last             time.Time
-	late             bool // the last deadline had passed when it was set
+	late             bool // a deadline had passed when it was set
 }
 
 func (m *measured) Header() http.Header { return m.header }
@@ -536,7 +536,7 @@ func (m *measured) SetWriteDeadline(at time.Time) error {
 	if at.After(m.last) {
 		m.moved++
 	}
-	m.last, m.late = at, !at.After(time.Now())
+	m.last, m.late = at, m.late || !at.After(time.Now())
 	return nil
 }
 

@@ -70,7 +70,7 @@ func (s *Service) noFile(r *http.Request, j *report.Job, err error) error {
 			Kind: problem.KindNotFound, Status: http.StatusGone, Cause: of,
 			Detail: fmt.Sprintf("The file of the report is gone from the store of reports. POST %s/%d/rerun makes it again, of what is stored now.", reportPath, j.ID),
 		}
-	case errors.Is(err, errDamaged):
+	case errors.Is(err, report.ErrDamaged):
 		return of // 500, and logged
 	}
 	return &problem.Error{
@@ -114,7 +114,7 @@ func (s *Service) downloadReport(w http.ResponseWriter, r *http.Request, id iden
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	defer s.whenStopping(func() { cancel(errStopping) })()
-	file := &reportFile{ctx: ctx, files: s.reports.files, m: m}
+	file := &reportFile{ctx: ctx, files: s.reports.files, m: m, resumed: strings.HasSuffix(strings.TrimSpace(r.Header.Get("Range")), "-")}
 	defer file.close()
 	h := w.Header()
 	h.Set("Content-Type", mediaOf(j.Spec))

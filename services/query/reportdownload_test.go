@@ -259,9 +259,9 @@ func TestAManifestThatIsNotTheJobs(t *testing.T) {
 		for _, path := range []string{"/manifest", "/download"} { // by its SHA-256
 			s.refused(t, manager, "GET", reportAt(s.id, path), 500)
 		}
-		older := *end
-		older.ManifestSHA256, j.End = "", &older // and by what it says
-		if _, _, err := s.manifest(t.Context(), &j); !errors.Is(err, errDamaged) {
+		own := *end
+		own.ManifestSHA256, j.End = digestOf(bad), &own // and by what it says
+		if _, _, err := s.manifest(t.Context(), &j); !errors.Is(err, report.ErrDamaged) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -315,13 +315,16 @@ func TestADownloadMeetsTheEndOfItsReport(t *testing.T) {
 	}
 }
 
-func (s *served) request(t *testing.T, path string) *http.Request {
+func (s *served) request(t *testing.T, path string, header ...string) *http.Request {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Header.Set("Authorization", "Bearer "+s.token)
+	for i := 0; i+1 < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
 	return r
 }
 
@@ -354,6 +357,36 @@ func TestWithoutItsAuditEventNothingIsDownloaded(t *testing.T) {
 	}
 	if all := s.reports.table.Jobs(); len(all) != 1 || all[s.id].State != report.StateFinished {
 		t.Errorf("%v", all)
+	}
+}
+
+// TestADamagedFileIsNotResumed: who goes on within a part that differs, or at its
+// first byte, or before it, does not get what makes up the file's length.
+func TestADamagedFileIsNotResumed(t *testing.T) {
+	s := newServed(t, smallReport, someParts(3)...)
+	bucket, begin := s.reports.files.Bucket(), 0
+	for n, part := range s.m.Parts {
+		good, err := bucket.ReadAll(t.Context(), part.Object)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bad := bytes.Clone(good)
+		bad[part.Offset] ^= 1
+		for from := range map[int]bool{max(0, begin-5): true, begin: true, begin + 1: true, begin + int(part.Bytes) - 1: true} {
+			for _, damaged := range []bool{true, false} {
+				s.object(t, part.Object, map[bool][]byte{true: bad, false: good}[damaged])
+				resp, err := s.Client().Do(s.request(t, reportAt(s.id, "/download"), "Range", fmt.Sprintf("bytes=%d-", from)))
+				var got []byte
+				if err == nil {
+					got, err = io.ReadAll(resp.Body)
+					_ = resp.Body.Close()
+				}
+				if whole := err == nil && resp.StatusCode < 300 && bytes.Equal(got, s.file[from:]); whole == damaged || damaged && err == nil && resp.StatusCode < 300 {
+					t.Errorf("part %d is damaged: %v, from %d on: %d bytes of %d, %v", n, damaged, from, len(got), len(s.file)-from, err)
+				}
+			}
+		}
+		begin += int(part.Bytes)
 	}
 }
 

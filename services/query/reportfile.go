@@ -11,18 +11,16 @@ import (
 	"github.com/auditrail/auditrail/services/internal/report"
 )
 
-// errDamaged tells that the bytes of a part are not those of the manifest.
-var errDamaged = errors.New("a part of the file is not as the manifest has it")
-
 // reportFile is the file of a report: the parts of its manifest, one behind the
-// other. Each part that is read from its first byte to its last is held to the
-// SHA-256 at its end, before its last bytes are handed out. Its ctx ends reading. Owned by
-// the request's goroutine.
+// other. Each part that is read to its last byte is held to the SHA-256 there
+// before its last bytes are handed out: when it is read from its first byte, or
+// resumed. Its ctx ends reading. Owned by the request's goroutine.
 type reportFile struct {
-	ctx   context.Context
-	files *report.Files
-	m     *report.Manifest
-	err   error // the first; it stays
+	ctx     context.Context
+	files   *report.Files
+	m       *report.Manifest
+	resumed bool  // who begins within a part reads to the end: the part is read whole
+	err     error // the first; it stays
 
 	at   int64         // in the file
 	part int           // that body is of
@@ -79,7 +77,7 @@ func (f *reportFile) Read(b []byte) (int, error) {
 		return n, nil
 	}
 	if part := f.m.Parts[f.part]; f.sum != nil && hex.EncodeToString(f.sum.Sum(nil)) != part.SHA256 {
-		return 0, f.fail(fmt.Errorf("%w: SHA-256 of %s", errDamaged, part.Object))
+		return 0, f.fail(fmt.Errorf("%w: SHA-256 of %s", report.ErrDamaged, part.Object))
 	}
 	f.close()
 	return n, nil
@@ -97,15 +95,25 @@ func (f *reportFile) open() (err error) {
 			continue
 		}
 		f.part, f.left, f.sum = i, p.Bytes-within, nil
-		if within == 0 {
+		skip := int64(0) // of what is read
+		if within == 0 || f.resumed {
 			if f.sum, err = p.Before.Hash(); err != nil {
-				return fmt.Errorf("%w: %w", errDamaged, err)
+				return fmt.Errorf("%w: %w", report.ErrDamaged, err)
+			}
+			skip, within = within, 0
+		}
+		if f.body, err = f.files.Read(f.ctx, p.Object, p.Offset+within, f.left+skip); err != nil {
+			return err
+		}
+		if skip > 0 {
+			if n, err := io.CopyN(f.sum, f.body, skip); err != nil {
+				f.close()
+				return fmt.Errorf("%s ends %d bytes early: %w", p.Object, p.Bytes-n, err)
 			}
 		}
-		f.body, err = f.files.Read(f.ctx, p.Object, p.Offset+within, f.left)
-		return err
+		return nil
 	}
-	return fmt.Errorf("%w: its parts have %d bytes, not %d", errDamaged, begin, f.m.Bytes)
+	return fmt.Errorf("%w: its parts have %d bytes, not %d", report.ErrDamaged, begin, f.m.Bytes)
 }
 
 func (f *reportFile) fail(err error) error {

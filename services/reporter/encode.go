@@ -18,8 +18,8 @@ import (
 var errStored = errors.New("object store")
 
 // chunk writes the rows of a statement to an object, and returns what a record
-// of it says but for N and Object. sum is that of the file before it. progress is told what has come so far, of
-// this chunk: rows, and bytes of the object.
+// of it says but for N and Object. sum is that of the file before it. progress is
+// told what has come so far, of this chunk: rows, and bytes of the object.
 func (c *clickHouse) chunk(ctx context.Context, stmt sqlgen.Statement, f report.Format, z report.Compression, sum report.Sum, to io.Writer, progress func(rows, bytes int64)) (report.Chunk, error) {
 	p, err := newPart(to, f, z, sum)
 	if err != nil {

@@ -358,6 +358,8 @@ func TestWhatCannotBeMadeIsToldApart(t *testing.T) {
 		{fmt.Errorf("%w: x", errKafka), whatKafka, false},
 		{fmt.Errorf("%w: x", errPanic), whatInternal, true},
 		{second(raw(io.Discard, report.Sum("no state"), nil)), whatInternal, true},
+		{second(newPart(io.Discard, report.CSV, report.None, report.Sum("no state"))), whatInternal, true},
+		{second(partOf(&report.Chunk{Sum: report.Sum("no state")}, nil)), whatInternal, true},
 		{second(footer(nil, nil)), whatInternal, true},
 		{second(footer([]*report.Chunk{{}}, func(string, int64) ([]byte, error) { return []byte("no footer"), nil })), whatInternal, true},
 	} {

@@ -13,11 +13,13 @@ import (
 )
 
 const (
-	// mostChunks bounds a plan, which is one record of the table: chunks of a
-	// larger report have more rows.
+	// mostChunks bounds a plan, about, which is one record of the table: chunks of
+	// a larger report have more rows.
 	mostChunks = 5000
-	// stretches is into how many a span is cut to see where its rows are.
-	stretches = 2000
+	// stretches is into how many a span is cut at least to see where its rows are,
+	// stretchesOfAChunk into how many for each chunk: one that is not full has room
+	// for less than another.
+	stretches, stretchesOfAChunk = 2000, 8
 )
 
 // rows is what a report is of, as statements take it.
@@ -154,17 +156,11 @@ func (c counts) count(ctx context.Context, span report.Span) (int64, error) {
 // before, together the whole span, one at least. More rows are in one only when
 // they are of one millisecond, which is never split.
 func cut(ctx context.Context, span report.Span, size int64, c rowCounter) ([]report.PlannedChunk, error) {
-	width := widthOf(span)
-	coarse, err := c.histogram(ctx, span, width)
+	of, size, err := survey(ctx, span, size, c)
 	if err != nil {
 		return nil, err
 	}
-	n := int64(0)
-	for _, s := range coarse {
-		n += s.rows
-	}
-	size = max(size, n/mostChunks+1)
-	fine, err := finer(ctx, span, width, coarse, size, c)
+	fine, err := of.finer(ctx, size, c)
 	if err != nil {
 		return nil, err
 	}
@@ -182,24 +178,63 @@ func cut(ctx context.Context, span report.Span, size int64, c rowCounter) ([]rep
 	return chunks, nil
 }
 
-// widthOf is that of a span's stretches.
-func widthOf(span report.Span) int64 { return max(1, (span.To-span.From+stretches-1)/stretches) }
+// counted is where the rows of a span are: in stretches of width, newest first.
+type counted struct {
+	report.Span
+	width int64
+	rows  []stretch
+}
 
-// finer cuts the stretches of a span so finely that none has more than size rows
-// unless it is a millisecond.
-func finer(ctx context.Context, span report.Span, width int64, coarse []stretch, size int64, c rowCounter) (fine []stretch, err error) {
-	for _, s := range coarse {
-		if s.rows <= size || width == 1 {
+// survey looks where the rows of a span are, ever closer while that shows more:
+// an open range is mostly empty, and a large one has many rows in a stretch. It
+// returns the size that chunks must have for mostChunks, too.
+func survey(ctx context.Context, span report.Span, size int64, c rowCounter) (counted, int64, error) {
+	for pieces := int64(stretches); ; {
+		of, err := count(ctx, span, pieces, c)
+		if err != nil {
+			return of, 0, err
+		}
+		n := int64(0)
+		for _, s := range of.rows {
+			n += s.rows
+		}
+		if n <= size {
+			return of, size, nil
+		}
+		size = max(size, n/mostChunks+1)
+		span = report.Span{From: of.rows[len(of.rows)-1].from, To: min(of.rows[0].from+of.width, span.To)}
+		if pieces = max(stretches, stretchesOfAChunk*(n/size)); widthOf(span, pieces) > of.width/2 {
+			return of, size, nil
+		}
+	}
+}
+
+// count counts by so many stretches.
+func count(ctx context.Context, span report.Span, pieces int64, c rowCounter) (of counted, err error) {
+	of.Span, of.width = span, widthOf(span, pieces)
+	of.rows, err = c.histogram(ctx, span, of.width)
+	return of, err
+}
+
+// widthOf is that of a span's stretches when they are so many, in milliseconds.
+func widthOf(span report.Span, pieces int64) int64 {
+	return max(1, (span.To-span.From+pieces-1)/pieces)
+}
+
+// finer cuts stretches so finely that none has more than size rows unless it is a
+// millisecond.
+func (of counted) finer(ctx context.Context, size int64, c rowCounter) (fine []stretch, err error) {
+	for _, s := range of.rows {
+		if s.rows <= size || of.width == 1 {
 			fine = append(fine, s)
 			continue
 		}
-		within := report.Span{From: s.from, To: min(s.from+width, span.To)}
-		width := widthOf(within)
-		some, err := c.histogram(ctx, within, width)
+		within, err := count(ctx, report.Span{From: s.from, To: min(s.from+of.width, of.To)}, stretches, c)
 		if err != nil {
 			return nil, err
 		}
-		if some, err = finer(ctx, within, width, some, size, c); err != nil {
+		some, err := within.finer(ctx, size, c)
+		if err != nil {
 			return nil, err
 		}
 		fine = append(fine, some...)

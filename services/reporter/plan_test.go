@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/auditrail/auditrail/services/internal/report"
+	"github.com/auditrail/auditrail/services/internal/sqlgen"
 )
 
 // dated counts events by their dates.
@@ -88,6 +89,44 @@ func TestChunksAreTheWholeRange(t *testing.T) {
 			}
 		}
 	})
+}
+
+// looks counts how often it is asked.
+type looks struct {
+	rowCounter
+	n int
+}
+
+func (l *looks) histogram(ctx context.Context, span report.Span, width int64) ([]stretch, error) {
+	l.n++
+	return l.rowCounter.histogram(ctx, span, width)
+}
+
+// TestAPlanOfAnyRange has about as many chunks as the rows need, after few looks,
+// however empty the range is.
+func TestAPlanOfAnyRange(t *testing.T) {
+	t.Parallel()
+	const day, now, n = 24 * 60 * 60 * 1000, 1_780_000_000_000, 100_000
+	for _, days := range []int64{1, 30, 400, 3650} {
+		events := make(dated, n)
+		for i := range events {
+			events[i] = now - int64(i)*days*day/n
+		}
+		for name, span := range map[string]report.Span{
+			"just theirs": {From: now - days*day, To: now + 1}, "since 1970": {To: sqlgen.MaxInstant + 1}, "all": {From: sqlgen.MinInstant, To: sqlgen.MaxInstant + 1},
+		} {
+			for _, size := range []int64{100, 2000, 40_000, n} {
+				c := &looks{rowCounter: events}
+				chunks, err := cut(t.Context(), span, size, c)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if most := n/size*6/5 + 1; int64(len(chunks)) > most || c.n > 3 {
+					t.Errorf("%d days, %s: %d chunks of %d rows after %d looks, want %d after 3 at most", days, name, len(chunks), size, c.n, most)
+				}
+			}
+		}
+	}
 }
 
 func job(id int64, customer string) *report.Job {

@@ -150,7 +150,7 @@ func partOf(c *report.Chunk, before report.Sum) (report.Part, error) {
 // manifestOf says what the file is.
 func manifestOf(j *report.Job, parts []report.Part, sum report.Sum, now time.Time) (*report.Manifest, error) {
 	s := j.Spec
-	hex, err := sum.Hex()
+	whole, err := sum.Hex()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errFile, err)
 	}
@@ -161,7 +161,7 @@ func manifestOf(j *report.Job, parts []report.Part, sum report.Sum, now time.Tim
 		StartDate: s.Start, EndDate: s.End, From: s.From(), KeptSince: s.KeptSince, Clipped: s.Clipped(),
 		CompleteUpTo: s.Pin.Watermark, Positions: s.Pin.Partitions,
 		CreatedDate: j.Created.UnixMilli(), FinishedDate: now.UnixMilli(),
-		SHA256: hex, Parts: parts,
+		SHA256: whole, Parts: parts,
 	}
 	for _, p := range parts {
 		m.Rows += p.Rows

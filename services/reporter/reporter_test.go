@@ -160,7 +160,7 @@ func (d *desk) finished(id int64) *report.Job {
 // the manifest.
 func (d *desk) download(j *report.Job) ([]byte, *report.Manifest) {
 	d.t.Helper()
-	m, err := d.files.Manifest(d.t.Context(), j.End.Manifest)
+	m, _, err := d.files.Manifest(d.t.Context(), j)
 	if err != nil {
 		d.t.Fatal(err)
 	}

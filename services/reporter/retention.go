@@ -2,6 +2,7 @@ package reporter
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -68,6 +69,9 @@ func (s *service) retire(ctx context.Context, now time.Time) {
 		if j = s.table.Job(j.ID); j == nil || !j.State.Over() {
 			continue
 		}
+		if j.Unreadable() { // it may be running, by a record that is newer than we
+			continue
+		}
 		if err := s.retireOne(ctx, j, now); err != nil {
 			s.repeats.Warn("a report that is over cannot be put away", zap.Int64("report", j.ID), zap.Error(err))
 		}
@@ -132,8 +136,9 @@ func (s *service) wanted(ctx context.Context, j *report.Job) (func(object string
 			some[c.Object] = true
 		}
 	case report.StateFinished:
-		m, err := s.files.Manifest(ctx, j.End.Manifest)
-		if report.IsMissing(err) { // somebody deleted it by hand: nobody knows
+		m, _, err := s.files.Manifest(ctx, j)
+		if report.IsMissing(err) || errors.Is(err, report.ErrDamaged) { // somebody was at it by hand: nobody knows
+			s.repeats.Warn("which objects a finished report wants is not known: all are kept", zap.Int64("report", j.ID), zap.Error(err))
 			return func(string) bool { return true }, nil
 		}
 		if err != nil {
@@ -151,7 +156,8 @@ func (s *service) wanted(ctx context.Context, j *report.Job) (func(object string
 // sweep deletes objects that are older and that no job wants: what attempts left
 // behind that failed, or whose owner died.
 func (s *service) sweep(ctx context.Context, older time.Time) error {
-	if err := s.mark(ctx); err != nil {
+	table, err := s.mark(ctx)
+	if err != nil {
 		return err
 	}
 	var dir, known string // of the objects at hand, and of the job that keep is of
@@ -160,7 +166,7 @@ func (s *service) sweep(ctx context.Context, older time.Time) error {
 		if len(some) == 0 {
 			return nil
 		}
-		keep, err := s.wantedNow(ctx, dir)
+		keep, err := s.wantedNow(ctx, table, dir)
 		if err != nil {
 			return err
 		}
@@ -176,7 +182,7 @@ func (s *service) sweep(ctx context.Context, older time.Time) error {
 		some = some[:0]
 		return nil
 	}
-	err := s.files.Each(ctx, "", func(o *blob.ListObject) error {
+	err = s.files.Each(ctx, "", func(o *blob.ListObject) error {
 		of, _, ok := strings.Cut(o.Key, "/")
 		if _, err := uuid.Parse(of); !ok || err != nil || o.ModTime.After(older) {
 			return nil // not ours, or too young
@@ -198,8 +204,9 @@ func (s *service) sweep(ctx context.Context, older time.Time) error {
 
 // wantedNow is wanted for the job of a folder that was listed before. The table
 // is read to its end in between: a replica that is cut off from Kafka could take
-// a report for failed that has long been resumed.
-func (s *service) wantedNow(ctx context.Context, dir string) (func(object string) bool, error) {
+// a report for failed that has long been resumed. It must still be the table that
+// the store belongs to: one that was made anew wants nothing.
+func (s *service) wantedNow(ctx context.Context, table uuid.UUID, dir string) (func(object string) bool, error) {
 	if err := s.table.Fresh(ctx); err != nil {
 		return nil, err
 	}
@@ -210,7 +217,11 @@ func (s *service) wantedNow(ctx context.Context, dir string) (func(object string
 	if err != nil {
 		return nil, err
 	}
-	if j := s.table.ByJob(job); j != nil {
+	j := s.table.ByJob(job)
+	if now := s.table.ID(); now != table {
+		return nil, fmt.Errorf("the table is %s, it was %s when the sweep began", now, table)
+	}
+	if j != nil {
 		return s.wanted(ctx, j)
 	}
 	return func(string) bool { return false }, nil
@@ -218,24 +229,25 @@ func (s *service) wantedNow(ctx context.Context, dir string) (func(object string
 
 // mark ties the store to the table: the sweep of another table's reporter, or of
 // ours whose topic was made anew, must not take these reports for nobody's.
-func (s *service) mark(ctx context.Context) error {
+func (s *service) mark(ctx context.Context) (of uuid.UUID, err error) {
 	if err := s.table.Fresh(ctx); err != nil {
-		return err
+		return of, err
 	}
-	want := s.table.ID().String()
+	of = s.table.ID()
+	want := of.String()
 	got, err := s.files.Bucket().ReadAll(ctx, marker)
 	if report.IsMissing(err) {
 		err = s.files.Bucket().WriteAll(ctx, marker, []byte(want), &blob.WriterOptions{IfNotExist: true, ContentType: contentType})
 		if err != nil && gcerrors.Code(err) != gcerrors.FailedPrecondition {
-			return err
+			return of, err
 		}
 		got, err = s.files.Bucket().ReadAll(ctx, marker)
 	}
 	if err != nil {
-		return err
+		return of, err
 	}
 	if string(got) != want {
-		return fmt.Errorf("the object store holds reports of table %s, this one is %s: orphans are not deleted; when no reporter of that table is left, delete the object %q", got, want, marker)
+		return of, fmt.Errorf("the object store holds reports of table %s, this one is %s: orphans are not deleted; when no reporter of that table is left, delete the object %q", got, want, marker)
 	}
-	return nil
+	return of, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap/zaptest"
 
 	"github.com/auditrail/auditrail/pkg/audit"
@@ -20,6 +21,7 @@ import (
 	"github.com/auditrail/auditrail/services/internal/ops"
 	"github.com/auditrail/auditrail/services/internal/report"
 	"github.com/auditrail/auditrail/services/internal/testenv"
+	"github.com/auditrail/auditrail/services/internal/topic"
 )
 
 // TestReportsExpireAndAreForgotten, their objects first.
@@ -182,6 +184,67 @@ func (d *desk) service() *service {
 	return &service{cfg: cfg, log: log, repeats: log, metrics: newMetrics(ops.New(log).Registry), table: d.table, files: d.files, runs: map[int64]*run{}}
 }
 
+// TestAManifestThatIsAnothersTellsNothing: what a finished report wants is all
+// kept while its manifest is not the one that was written, and others are swept.
+func TestAManifestThatIsAnothersTellsNothing(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	d.fill("c", 0, 3000)
+	stop := d.start()
+	done := d.finished(d.create(spec("c", 3000)).ID)
+	stop()
+	had := d.objects(report.Dir(done.Spec.Job))
+	last := report.Dir(uuid.Max) + "00000-1-1.csv" // behind all others
+	for _, bad := range []string{"{}", "x", ""} {
+		if err := d.files.Bucket().WriteAll(t.Context(), done.End.Manifest, []byte(bad), nil); err != nil {
+			t.Fatal(err)
+		}
+		d.write(last)
+		s := d.service()
+		if err := s.sweep(t.Context(), time.Now().Add(time.Minute)); err != nil {
+			t.Errorf("%q: %v", bad, err)
+		}
+		if err := s.clean(t.Context(), done); err != nil {
+			t.Errorf("%q: %v", bad, err)
+		}
+		if got := d.objects(""); got[last] || len(d.objects(report.Dir(done.Spec.Job))) != len(had) {
+			t.Errorf("%q: there are %v", bad, got)
+		}
+	}
+}
+
+// TestWhatCannotBeReadIsNotPutAway: a newer version may have resumed a report that
+// is failed by what this one can read.
+func TestWhatCannotBeReadIsNotPutAway(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	d.fill("c", 0, 3000)
+	d.breakStore(func(what string, _ int) fault {
+		if what == "00002" {
+			return full
+		}
+		return none
+	})
+	stop := d.start()
+	failed := d.until(d.create(spec("c", 3000)).ID, "to fail", func(j *report.Job) bool { return j.State == report.StateFailed })
+	stop()
+	had := d.objects("")
+	cl, err := kafka.Open(t.Context(), d.cfg.Kafka, zaptest.NewLogger(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	newer := &kgo.Record{Topic: topic.Reports, Key: fmt.Appendf(nil, "%d/resume/%s", failed.ID, uuid.New()), Value: []byte("{")}
+	if err := cl.ProduceSync(t.Context(), newer).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Until(t, deadline, nil, "the record", func() (bool, string) { return d.table.Unreadable() == 1, "" })
+	d.service().retire(t.Context(), time.Now().Add(20000*time.Hour))
+	if j := d.table.Job(failed.ID); j.State != report.StateFailed || len(d.objects("")) != len(had) {
+		t.Errorf("it is %s, with objects %v, of %v", j.State, d.objects(""), had)
+	}
+}
+
 // TestTheStoreOfAnotherTableIsNotSwept: a table that was made anew, or that of
 // another installation, knows none of the reports that are there.
 func TestTheStoreOfAnotherTableIsNotSwept(t *testing.T) {
@@ -190,6 +253,10 @@ func TestTheStoreOfAnotherTableIsNotSwept(t *testing.T) {
 	s := d.service()
 	if err := s.sweep(t.Context(), time.Now()); err != nil { // it marks the store
 		t.Fatal(err)
+	}
+	queued := d.create(spec("c", 10))
+	if _, err := s.wantedNow(t.Context(), uuid.New(), queued.Spec.Job.String()); err == nil || !strings.Contains(err.Error(), "when the sweep began") {
+		t.Errorf("a table that was made anew meanwhile: %v", err)
 	}
 	other := newDesk(t)
 	other.files = d.files

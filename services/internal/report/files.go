@@ -1,8 +1,8 @@
 package report
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -102,17 +102,30 @@ func (s *Spec) Suffix() string {
 	return "." + string(s.Format)
 }
 
-// Manifest reads one. The error is a gcerrors.NotFound when there is none.
-func (f *Files) Manifest(ctx context.Context, object string) (*Manifest, error) {
-	raw, err := f.bucket.ReadAll(ctx, object)
+// ErrDamaged says of what is stored that it is not what the job's records say.
+var ErrDamaged = errors.New("what is stored is not what the report's records say")
+
+// Manifest reads that of a finished job, and returns its bytes, too. The error is
+// a gcerrors.NotFound when there is none, and wraps ErrDamaged when it is not the
+// job's.
+func (f *Files) Manifest(ctx context.Context, j *Job) (*Manifest, []byte, error) {
+	from, err := f.Read(ctx, j.End.Manifest, 0, -1)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	m := new(Manifest)
-	if err := json.Unmarshal(raw, m); err != nil {
-		return nil, fmt.Errorf("manifest %s: %w", object, err)
+	defer from.Close() //nolint:errcheck // only read
+	raw, err := io.ReadAll(io.LimitReader(from, maxManifest+1))
+	if err != nil {
+		return nil, nil, err
 	}
-	return m, nil
+	m, err := ReadManifest(bytes.NewReader(raw))
+	if err == nil {
+		err = m.isOf(j, raw)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: manifest %s: %w", ErrDamaged, j.End.Manifest, err)
+	}
+	return m, raw, nil
 }
 
 // Read returns n bytes of an object from offset on; n below 0: to its end.

@@ -59,6 +59,10 @@ type Job struct {
 	tidied bool     // Progress is of chunks that may be forgotten
 }
 
+// Unreadable says that the job has records that this version cannot read: nobody
+// knows what became of it, nor which objects it wants.
+func (j *Job) Unreadable() bool { return j.unread > 0 }
+
 // Run is one that ended, and was followed by another.
 type Run struct {
 	Call                    uuid.UUID

@@ -1,7 +1,11 @@
 package report
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"fmt"
+	"strings"
 
 	"github.com/auditrail/auditrail/services/internal/sqlgen"
 )
@@ -67,4 +71,27 @@ type Part struct {
 	MissingRows int64 `json:"missingRows,omitempty"`
 	// Span is what events of it; nil for a header or a footer.
 	*Span
+}
+
+// isOf says in which way a manifest, with its bytes, is not that of a job.
+func (m *Manifest) isOf(j *Job, raw []byte) error {
+	sum := sha256.Sum256(raw)
+	if got := hex.EncodeToString(sum[:]); got != j.End.ManifestSHA256 {
+		return fmt.Errorf("its SHA-256 is %s, not %s", got, j.End.ManifestSHA256)
+	}
+	if m.ReportID != j.ID || m.Job != j.Spec.Job.String() {
+		return fmt.Errorf("it is of report %d, job %s", m.ReportID, m.Job)
+	}
+	if end := j.End; m.SHA256 != end.SHA256 || m.Bytes != end.Bytes || m.Rows != end.Rows {
+		return fmt.Errorf("its file has %d rows and %d bytes, SHA-256 %s; the job's has %d and %d, %s", m.Rows, m.Bytes, m.SHA256, end.Rows, end.Bytes, end.SHA256)
+	}
+	for _, p := range m.Parts {
+		if !strings.HasPrefix(p.Object, Dir(j.Spec.Job)) {
+			return fmt.Errorf("its part %q is not the report's", p.Object)
+		}
+		if p.Offset < 0 {
+			return fmt.Errorf("its part %q begins at %d", p.Object, p.Offset)
+		}
+	}
+	return nil
 }

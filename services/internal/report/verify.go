@@ -12,7 +12,7 @@ import (
 )
 
 // maxManifest bounds what is read of a manifest: that of a report of a hundred
-// million rows has some 20 KiB.
+// million rows has some 40 KiB.
 const maxManifest = 64 << 20
 
 // ReadManifest reads a manifest that was downloaded, and holds it to itself: its
@@ -41,7 +41,7 @@ func (m *Manifest) addsUp() error {
 		if p.Bytes < 0 || p.Rows < 0 || !isSum(p.SHA256) {
 			return fmt.Errorf("the manifest is damaged: part %d has no valid bytes, rows and sha256", i+1)
 		}
-		if _, err := p.Before.Hash(); err != nil || (p.Before == nil) != (i == 0) {
+		if before, err := p.Before.Hex(); err != nil || (p.Before == nil) != (i == 0) || i > 0 && !strings.EqualFold(before, m.Parts[i-1].SHA256) {
 			return fmt.Errorf("the manifest is damaged: part %d does not say what is before it", i+1)
 		}
 		length += p.Bytes

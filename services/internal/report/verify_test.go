@@ -145,6 +145,7 @@ func TestReadManifest(t *testing.T) {
 		"another sum of none": {edit(func(m *Manifest) { m.Parts, m.Bytes, m.Rows = nil, 0, 0 }), "last part"},
 		"no state of a part":  {edit(func(m *Manifest) { m.Parts[1].Before = nil }), "part 2"},
 		"one of the first":    {edit(func(m *Manifest) { m.Parts[0].Before = m.Parts[1].Before }), "part 1"},
+		"another state":       {edit(func(m *Manifest) { m.Parts[2].Before = m.Parts[1].Before }), "part 3"},
 		"half a state":        {edit(func(m *Manifest) { m.Parts[2].Before = m.Parts[2].Before[:9] }), "part 3"},
 		"half a sum":          {edit(func(m *Manifest) { m.SHA256 = m.SHA256[:32] }), "sha256"},
 		"too long":            {strings.Repeat(" ", maxManifest+1), "longer"},
