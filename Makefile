@@ -75,7 +75,7 @@ test-race: deps ## the same under the race detector (needs a C compiler)
 .PHONY: race
 race: deps
 	@command -v cc >/dev/null || { echo "make race: the race detector needs a C compiler: install gcc, then run make check again" >&2; exit 1; }
-	CGO_ENABLED=1 go test -race -timeout 30m ./pkg/... ./services/ingest ./services/expiry ./services/deadletter ./services/query ./services/reporter ./services/internal/ops ./services/internal/ktable ./services/internal/report ./services/internal/settings
+	CGO_ENABLED=1 go test -race -short -timeout 30m ./pkg/... ./services/ingest ./services/expiry ./services/deadletter ./services/query ./services/reporter ./services/internal/ops ./services/internal/ktable ./services/internal/report ./services/internal/settings
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (30s)

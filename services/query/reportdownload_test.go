@@ -292,7 +292,7 @@ func TestADownloadMeetsTheEndOfItsReport(t *testing.T) {
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
-			s := newServed(t, smallReport, someParts(60)...) // far more than the network buffers
+			s := newServed(t, smallReport, someParts(25)...) // 30 MB, far more than the network buffers
 			resp := s.get(t, "GET", reportAt(s.id, "/download"))
 			if _, err := io.ReadFull(resp.Body, make([]byte, 1000)); err != nil {
 				t.Fatal(err)
@@ -393,7 +393,7 @@ func TestADamagedFileIsNotResumed(t *testing.T) {
 // TestADownloadEndsWithTheService: it breaks off when the service drains, and a
 // range goes on behind it.
 func TestADownloadEndsWithTheService(t *testing.T) {
-	s := newServed(t, smallReport, someParts(60)...) // far more than the network buffers
+	s := newServed(t, smallReport, someParts(25)...) // 30 MB, far more than the network buffers
 	resp := s.get(t, "GET", reportAt(s.id, "/download"))
 	first := make([]byte, 1000)
 	if _, err := io.ReadFull(resp.Body, first); err != nil {
